@@ -1,0 +1,1 @@
+"""BigEarthNet as published: bands, classes, folders and files. No TensorFlow here."""

@@ -1,0 +1,126 @@
+"""Command lines out of frozen dataclasses: one field a flag, checked by jsonargparse."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import Any, Callable, Literal, NoReturn, Optional, Sequence, TypeVar, get_args, get_origin, get_type_hints
+
+from .errors import UserError
+
+Config = TypeVar("Config")
+
+# One of these tells a process its rank before Horovod is up: horovodrun, OpenMPI, PMIx, Slurm.
+_RANK_VARIABLES = ("HOROVOD_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID")
+
+
+def option(
+    help: str,  # noqa: A002 - the name argparse uses
+    default: Any = dataclasses.MISSING,
+    *,
+    group: Optional[str] = None,
+    positional: bool = False,
+    nargs: Any = None,
+    metavar: Any = None,
+) -> Any:
+    """Declares a field of a config dataclass as a flag (or a positional argument) with its help.
+
+    Without a default the flag is required. Fields of type bool become switches: `--flag`, `--no-flag`.
+    """
+    metadata = {"help": help, "group": group, "positional": positional, "nargs": nargs, "metavar": metavar}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def parse(config: type[Config], prog: str, description: str, argv: Optional[Sequence[str]] = None) -> Config:
+    """Fills a config dataclass from the command line and, with `--config`, from YAML files.
+
+    Flags given after `--config` win over the file. Unknown keys and flags end with exit code 2.
+
+    Args:
+        config: a frozen dataclass whose fields were declared with `option`.
+        prog: what the user typed, for the usage line.
+        description: what the command does, for `--help`.
+        argv: arguments; `sys.argv[1:]` when None.
+    """
+    from jsonargparse import ActionConfigFile, ArgumentParser
+
+    class Parser(ArgumentParser):
+        def error(self, message: str, ex: Optional[Exception] = None) -> NoReturn:
+            if is_first_rank():
+                self.print_usage(sys.stderr)
+                print(f"error: {message}", file=sys.stderr)
+            sys.exit(2)
+
+    parser = Parser(prog=prog, description=description)
+    parser.add_argument("--config", action=ActionConfigFile, help="YAML file with any of these flags, as flag_name: value")
+    groups: dict[Optional[str], Any] = {None: parser}
+    hints = get_type_hints(config)
+    for field in dataclasses.fields(config):  # type: ignore[arg-type]  # a dataclass type, which TypeVar cannot say
+        group = field.metadata["group"]
+        if group not in groups:
+            groups[group] = parser.add_argument_group(group)
+        _add(groups[group], field, hints[field.name])
+    values = vars(parser.parse_args(argv))
+    names = [field.name for field in dataclasses.fields(config)]  # type: ignore[arg-type]
+    return config(**{name: _frozen(values[name]) for name in names})
+
+
+def _add(target: Any, field: dataclasses.Field[Any], hint: Any) -> None:
+    """Adds one field; jsonargparse checks its value against the type hint."""
+    from jsonargparse import ActionYesNo
+
+    meta = field.metadata
+    flag = field.name if meta["positional"] else "--" + field.name.replace("_", "-")
+    kwargs: dict[str, Any] = {"help": meta["help"]}
+    if field.default is dataclasses.MISSING:
+        kwargs.update({} if meta["positional"] else {"required": True})
+    else:
+        kwargs["default"] = field.default
+    if hint is bool:
+        target.add_argument(flag, action=ActionYesNo(no_prefix="no-"), **kwargs)
+        return
+    if get_origin(hint) is Literal:
+        kwargs.update(type=str, choices=get_args(hint))
+    elif get_origin(hint) is tuple:
+        kwargs["type"] = get_args(hint)[0]
+    else:
+        kwargs["type"] = hint
+    kwargs.update({key: meta[key] for key in ("nargs", "metavar") if meta[key] is not None})
+    target.add_argument(flag, **kwargs)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def run(main: Callable[[], Optional[int]]) -> NoReturn:
+    """Runs a command and exits: 0 done, 1 data error, 2 usage error, 130 interrupted. Never a traceback for those."""
+    try:
+        sys.exit(main() or 0)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # `... | head` closed the pipe: nothing is wrong, but Python would complain again when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def is_first_rank() -> bool:
+    """Whether this process is rank 0 of its launcher, or was started by none: the one that talks."""
+    return all(os.environ.get(name, "0") == "0" for name in _RANK_VARIABLES)
+
+
+def existing_folder(path: Path, what: str) -> Path:
+    """Returns `path` if it is a folder, else raises a UsageError that names it."""
+    from .errors import UsageError
+
+    if not path.is_dir():
+        problem = f"no such folder for {what}" if not path.exists() else f"not a folder, but {what} must be one"
+        raise UsageError(problem, path=path)
+    return path
