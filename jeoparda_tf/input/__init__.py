@@ -1,0 +1,1 @@
+"""From shards to batches: which records, in which order, augmented how."""

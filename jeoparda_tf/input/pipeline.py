@@ -1,0 +1,154 @@
+"""The tf.data pipelines, one function a use: straight lists of steps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tfrecords_tools.manifest import Feature, Manifest, Split
+
+from .. import records
+from ..stack import tf
+from . import augment, sampling
+
+# Shards read side by side by one rank; records of that many places of the archive meet in a batch even before the buffer.
+_CYCLE = 16
+
+
+def for_training(
+    directory: Path,
+    manifest: Manifest,
+    features: Sequence[Feature],
+    *,
+    batch: int,
+    epoch: int,
+    seed: int,
+    rank: int = 0,
+    size: int = 1,
+    start_step: int = 0,
+    flips: bool = True,
+    mixup: float = 0.0,
+    shuffle_buffer: int = 2048,
+    threads: int = 0,
+    split: str = "train",
+) -> Any:
+    """Yields one rank's batches of one epoch.
+
+    Everything random is a function of (seed, epoch, rank, size) or, for the augmentation, of (seed, global step, rank):
+    a run that starts again at `start_step` sees the batches it would have seen. Raw records are skipped before they are
+    parsed.
+
+    Args:
+        directory: of the shards.
+        manifest: of that directory.
+        features: the arrays to decode.
+        batch: records of this rank in a step.
+        epoch: counted from 0.
+        seed: of order and augmentation.
+        rank: of this process.
+        size: number of ranks.
+        start_step: steps of this epoch to leave out.
+        flips: whether to turn and mirror.
+        mixup: alpha of the Beta distribution; 0 for none.
+        shuffle_buffer: records of the buffer (160 kB each).
+        threads: of tf.data in this process; 0 lets TensorFlow choose.
+        split: its name.
+
+    Returns:
+        tf.data.Dataset of (inputs, labels): a dict of [batch, *shape] by feature name, raw digital numbers (float32 after
+        mixup, else of the stored dtype), and float32 [batch, classes].
+    """
+    chosen = manifest.split(split, directory)
+    counts = [shard.records for shard in chosen.shards]
+    plan = sampling.training_plan(counts, epoch=epoch, seed=seed, rank=rank, size=size, batch=batch)
+    steps = sampling.steps_per_epoch(sum(counts), size, batch)
+    classes = len(manifest.nomenclature.classes)
+
+    def prepare(step: Any, serialized: Any) -> tuple[Any, Any]:
+        arrays = records.decode(serialized, features, classes)
+        labels = arrays.pop("labels")
+        seeds = tf.random.split(tf.stack([tf.constant(seed * 65_537 + rank, tf.int64), step]), 2)
+        if flips:
+            arrays = augment.dihedral(arrays, seeds[0])
+        if mixup:
+            arrays, labels = augment.mixup(arrays, labels, seeds[1], mixup)
+        return arrays, labels
+
+    dataset = _read(directory, chosen, plan, side_by_side=_CYCLE)
+    dataset = dataset.shuffle(shuffle_buffer, seed=_mix(seed, epoch, rank), reshuffle_each_iteration=False)
+    dataset = dataset.batch(batch, drop_remainder=True).skip(start_step)
+    numbers = tf.data.Dataset.range(epoch * steps + start_step, (epoch + 1) * steps)
+    dataset = tf.data.Dataset.zip((numbers, dataset))
+    dataset = dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return dataset.prefetch(2).with_options(_options(threads))
+
+
+def for_evaluation(
+    directory: Path,
+    manifest: Manifest,
+    split: str,
+    features: Sequence[Feature],
+    *,
+    batch: int,
+    rank: int = 0,
+    size: int = 1,
+    threads: int = 0,
+) -> Any:
+    """Yields one rank's part of a split, in the order of the shards; over all ranks every record exactly once.
+
+    Returns:
+        tf.data.Dataset of (inputs, labels, valid): as in training, unaugmented; the last batch is filled up with zeros
+        to `batch`, and `valid`, bool [batch], is False there.
+    """
+    chosen = manifest.split(split, directory)
+    plan = sampling.evaluation_plan([shard.records for shard in chosen.shards], rank=rank, size=size)
+    classes = len(manifest.nomenclature.classes)
+
+    def prepare(serialized: Any) -> tuple[Any, Any, Any]:
+        arrays = records.decode(serialized, features, classes)
+        arrays["valid"] = tf.ones_like(arrays["labels"][:, 0], tf.bool)
+        missing = batch - tf.shape(serialized)[0]
+        arrays = {name: _fill(array, missing, batch) for name, array in arrays.items()}
+        return arrays, arrays.pop("labels"), arrays.pop("valid")
+
+    dataset = _read(directory, chosen, plan, side_by_side=1).batch(batch)
+    dataset = dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return dataset.prefetch(2).with_options(_options(threads))
+
+
+def _read(directory: Path, split: Split, plan: Sequence[sampling.Slice], side_by_side: int) -> Any:
+    """Reads the planned slices, `side_by_side` in turn; each is cut before it is mixed with others."""
+    files = [os.fspath(directory / split.shards[part.shard].file) for part in plan]
+    cuts = tf.data.Dataset.from_tensor_slices(
+        (tf.constant(files, tf.string), tf.constant([p.skip for p in plan], tf.int64), tf.constant([p.take for p in plan], tf.int64))
+    )
+
+    def one(file: Any, skip: Any, take: Any) -> Any:
+        return tf.data.TFRecordDataset(file, buffer_size=1 << 20).skip(skip).take(take)
+
+    return cuts.interleave(one, cycle_length=side_by_side, block_length=1, deterministic=True)
+
+
+def _fill(array: Any, missing: Any, batch: int) -> Any:
+    padded = tf.pad(array, [[0, missing]] + [[0, 0]] * (array.shape.rank - 1))
+    return tf.ensure_shape(padded, (batch, *array.shape[1:]))
+
+
+def _mix(*numbers: int) -> int:
+    """Folds several numbers into one seed; (1, 0) and (0, 1) must differ."""
+    value = 0
+    for number in numbers:
+        value = (value * 1_000_003 + number + 1) % (2**31 - 1)
+    return value
+
+
+def _options(threads: int) -> Any:
+    options = tf.data.Options()
+    options.deterministic = True
+    if threads:
+        # Each process would take all cores and half the memory otherwise.
+        options.threading.private_threadpool_size = threads
+        options.autotune.cpu_budget = threads
+    return options

@@ -1,0 +1,98 @@
+"""What defines a model: enough to build it again and to refuse data that it was not made for."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tfrecords_tools.errors import DataError, UsageError
+from tfrecords_tools.manifest import Band, Feature, Manifest, Nomenclature
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model before it is built. Free of TensorFlow, so that it can be read and compared at once.
+
+    Attributes:
+        name: of the architecture, a key of `models.BUILDERS`.
+        bands: the input channels in their order.
+        features: the stored arrays that hold these bands; the model takes them whole and selects inside.
+        nomenclature: the classes, in the order of the scores.
+        statistics: (mean, standard deviation) by band, in digital numbers (Sentinel-1: dB).
+        upsample: "nearest", "bilinear" or "bicubic", to the finest of the grids.
+        l2: factor of the squared norm of the Conv2D kernels in the loss.
+        dropout: rate before the last fully connected layer.
+        precision: "float32", "mixed_float16" or "mixed_bfloat16".
+        seed: of dropout.
+        origin: what it was trained on.
+    """
+
+    name: str
+    bands: tuple[str, ...]
+    features: tuple[Feature, ...]
+    nomenclature: Nomenclature
+    statistics: Mapping[str, tuple[float, float]]
+    upsample: str = "bilinear"
+    l2: float = 0.0
+    dropout: float = 0.0
+    precision: str = "float32"
+    seed: int = 0
+    origin: str = "BigEarthNet"
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
+
+    @staticmethod
+    def from_json(text: str) -> ModelSpec:
+        """Reads `to_json`'s text; ValueError, KeyError or TypeError where it is none."""
+        values: dict[str, Any] = json.loads(text)
+        features = tuple(
+            Feature(**{**f, "shape": tuple(f["shape"]), "bands": tuple(Band(**b) for b in f["bands"])}) for f in values["features"]
+        )
+        names = values["nomenclature"]
+        nomenclature = Nomenclature(names["name"], tuple(names["classes"]), tuple(tuple(codes) for codes in names["codes"]))
+        statistics = {band: (float(mean), float(std)) for band, (mean, std) in values["statistics"].items()}
+        return ModelSpec(**{**values, "bands": tuple(values["bands"]), "features": features, "nomenclature": nomenclature, "statistics": statistics})
+
+
+def spec_for(manifest: Manifest, bands: tuple[str, ...], **settings: Any) -> ModelSpec:
+    """Makes the spec of a model for the data of a manifest.
+
+    Args:
+        manifest: of the training data; its statistics become the model's.
+        bands: band names, in the order of the channels.
+        **settings: the other attributes of ModelSpec.
+
+    Raises:
+        UsageError: the data lacks a band.
+        DataError: the data has no statistics of a band.
+    """
+    missing = [band for band in bands if band not in manifest.bands]
+    if missing:
+        raise UsageError(f"the data has no band {', '.join(missing)}", remedy=f"it has: {' '.join(manifest.bands)}")
+    unknown = [band for band in bands if band not in manifest.statistics]
+    if unknown:
+        raise DataError(f"no statistics of {', '.join(unknown)} in the manifest", remedy="convert with a train split that is not empty")
+    statistics = {band: (manifest.statistics[band].mean, manifest.statistics[band].std) for band in bands}
+    features = tuple(feature for feature in manifest.features if set(feature.band_names) & set(bands))
+    return ModelSpec(bands=bands, features=features, nomenclature=manifest.nomenclature, statistics=statistics, origin=manifest.origin, **settings)
+
+
+def check_data(spec: ModelSpec, manifest: Manifest, directory: object) -> None:
+    """Raises a DataError where shards do not hold what the model was made for: bands, shapes, classes and their order."""
+    stored = {feature.name: feature for feature in manifest.features}
+    for feature in spec.features:
+        if stored.get(feature.name) != feature:
+            found = stored.get(feature.name)
+            what = f"{found.dtype} {found.shape} of {' '.join(found.band_names)}" if found else "nothing"
+            problem = f"the model takes {feature.name} as {feature.dtype} {feature.shape} of {' '.join(feature.band_names)}, this data has {what}"
+            raise DataError(problem, path=str(directory), remedy="convert the archive with the options of the training data")
+    if spec.nomenclature.classes != manifest.nomenclature.classes:
+        problem = (
+            f"the model knows {len(spec.nomenclature.classes)} classes of {spec.nomenclature.name}, "
+            f"this data has {len(manifest.nomenclature.classes)} of {manifest.nomenclature.name}"
+        )
+        raise DataError(problem, path=str(directory), remedy=f"convert the archive with --nomenclature {spec.nomenclature.name}")

@@ -1,0 +1,42 @@
+"""What all tests share: real data where it is at hand, and engines that a user's machine may lack but CI must have."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real patches, metadata and EuroSAT images beside the repository; skips where it is absent."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("no real data at ../shared/data")
+    return SHARED_DATA
+
+
+def need_engine(program: str) -> str:
+    """Returns the path of a program, skips where it is missing; with JEOPARDA_TF_REQUIRE_ENGINES=1 that is a failure."""
+    # The environment's own programs first: tests may run without its activation.
+    path = shutil.which(program, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if path:
+        return path
+    if os.environ.get("JEOPARDA_TF_REQUIRE_ENGINES") == "1":
+        pytest.fail(f"{program} is not installed, but this machine must have it")
+    pytest.skip(f"{program} is not installed")
+
+
+def need_module(name: str) -> None:
+    """Skips (or fails, as `need_engine`) where a Python package of an engine cannot be imported."""
+    try:
+        __import__(name)
+    except ImportError as error:
+        if os.environ.get("JEOPARDA_TF_REQUIRE_ENGINES") == "1":
+            pytest.fail(f"{name} cannot be imported, but this machine must have it: {error}")
+        pytest.skip(f"{name} cannot be imported")
