@@ -19,10 +19,10 @@ _EXACT_IN_FLOAT64 = 2.0**53
 class BandSums:
     """Running sums of one band.
 
-    Sums over arrays are fractions, which add exactly in any order. The sums within one array run in float64: exact
-    for integers (squares included, up to 2**53: two million pixels of uint16), and for floats rounded, but in the
-    array's own order, so that one array gives the same sums on every machine. Pixels that are not finite are not
-    counted.
+    Sums over arrays are fractions, which add exactly in any order. The sums within one array run in
+    float64. They are exact for integers (squares included, up to 2**53: two million pixels of uint16).
+    For floats they are rounded, but in the array's own order, so that an array gives the same sums on
+    every machine. Pixels that are not finite are not counted.
     """
 
     count: int = 0

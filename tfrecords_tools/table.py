@@ -1,0 +1,82 @@
+"""The table of all records beside the manifest: where each one stands, its name and its labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from .errors import DataError
+from .manifest import TABLE_NAME
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+class Row(NamedTuple):
+    """One record.
+
+    Attributes:
+        split: for instance "train".
+        shard: file name of the shard.
+        position: in the shard, from 0.
+        name: of the patch.
+        labels: class names, in the order of the nomenclature.
+    """
+
+    split: str
+    shard: str
+    position: int
+    name: str
+    labels: list[str]
+
+
+def schema() -> pyarrow.Schema:
+    """Returns the columns and their types."""
+    import pyarrow
+
+    text = pyarrow.string()
+    types = (text, text, pyarrow.int32(), text, pyarrow.list_(text))
+    return pyarrow.schema(list(zip(Row._fields, types)))
+
+
+def write(directory: Path, rows: Iterable[Row]) -> None:
+    """Writes `records.parquet`, rows in shard order, whole or not at all.
+
+    Raises:
+        DataError: the disk is full or the folder is gone.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    columns = list(zip(*rows)) or [()] * len(Row._fields)
+    arrays = [pyarrow.array(column, field.type) for column, field in zip(columns, schema())]
+    path = directory / TABLE_NAME
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        parquet.write_table(pyarrow.Table.from_arrays(arrays, schema=schema()), temporary)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise DataError(f"cannot be written: {error.strerror or error}", path=path) from error
+
+
+def read(directory: Path) -> pyarrow.Table:
+    """Reads `records.parquet`.
+
+    Raises:
+        DataError: it is missing, damaged or has other columns.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    path = directory / TABLE_NAME
+    try:
+        table = parquet.ParquetFile(path).read()
+    except FileNotFoundError:
+        raise DataError("the table of records is missing", path=path) from None
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"cannot be read: {error}", path=path) from error
+    if not table.schema.equals(schema()):
+        raise DataError(f"has other columns than {', '.join(Row._fields)}", path=path)
+    return table
