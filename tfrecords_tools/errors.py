@@ -41,5 +41,13 @@ class UsageError(UserError):
     exit_code = 2
 
 
+class Elsewhere(UserError):
+    """Another process has said what is wrong: this one ends with the same exit code, without a word."""
+
+    def __init__(self, exit_code: int = 1):
+        super().__init__("")
+        self.exit_code = exit_code
+
+
 def _rebuild(kind: type[UserError], problem: str, path: Optional[str], remedy: Optional[str]) -> UserError:
     return kind(problem, path=path, remedy=remedy)

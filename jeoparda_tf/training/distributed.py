@@ -1,0 +1,138 @@
+"""The only importer of Horovod. Without it, or without a launcher, this process is rank 0 of 1 and all this is local."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Optional
+
+import numpy as np
+
+from tfrecords_tools.errors import DataError, Elsewhere, UserError
+
+from ..stack import tf
+
+# Any of these says that a launcher started several of us: horovodrun, OpenMPI's mpirun, srun.
+_SIZE_VARIABLES = ("HOROVOD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
+
+_hvd: Any = None
+
+
+def start() -> None:
+    """Joins the other ranks, and shares this machine's cores and GPUs out among those that run on it.
+
+    Raises:
+        DataError: several processes were launched, but Horovod is not installed: each would train alone.
+    """
+    global _hvd
+    launched = max(int(os.environ.get(name, "1") or 1) for name in _SIZE_VARIABLES)
+    if _hvd is None and launched > 1:
+        try:
+            import horovod.tensorflow as hvd
+        except ImportError as error:
+            problem = f"{launched} processes were launched, but Horovod cannot be imported ({error})"
+            raise DataError(problem, remedy="install the extra jeoparda_tf[horovod], or start one process") from error
+        hvd.init()
+        _hvd = hvd
+    _share_machine()
+
+
+def is_available() -> bool:
+    """Whether Horovod is installed."""
+    import importlib.util
+
+    return importlib.util.find_spec("horovod") is not None
+
+
+def _share_machine() -> None:
+    """One GPU a rank, and an equal share of the cores; TensorFlow takes them all for every process otherwise."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        # Under a launcher that shows each rank one GPU only, that one is number 0.
+        gpu = gpus[local_rank() % len(gpus)]
+        tf.config.set_visible_devices(gpu, "GPU")
+        tf.config.experimental.set_memory_growth(gpu, True)
+    if local_size() > 1:
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(threads())
+            tf.config.threading.set_inter_op_parallelism_threads(2)  # one more waits in the allreduce
+        except RuntimeError:  # TensorFlow has begun to compute in this process; its threads stay as they are
+            pass
+
+
+def threads() -> int:
+    """Returns this rank's share of the cores it may use, at least 1."""
+    return max(1, len(os.sched_getaffinity(0)) // local_size())
+
+
+def rank() -> int:
+    return int(_hvd.rank()) if _hvd else 0
+
+
+def size() -> int:
+    return int(_hvd.size()) if _hvd else 1
+
+
+def local_rank() -> int:
+    return int(_hvd.local_rank()) if _hvd else 0
+
+
+def local_size() -> int:
+    return int(_hvd.local_size()) if _hvd else 1
+
+
+def gradient_tape(tape: Any) -> Any:
+    """Wraps a gradient tape so that its gradients are the means over all ranks."""
+    return _hvd.DistributedGradientTape(tape) if _hvd else tape
+
+
+def broadcast(variables: list[Any]) -> None:
+    """Overwrites variables by those of rank 0."""
+    if _hvd:
+        _hvd.broadcast_variables(variables, root_rank=0)
+
+
+def average(variables: list[Any]) -> None:
+    """Overwrites float variables by their means over the ranks, which then agree to the last bit."""
+    if not _hvd or not variables:
+        return
+    flat = tf.concat([tf.reshape(tf.cast(v, tf.float32), [-1]) for v in variables], 0)
+    mean = _hvd.allreduce(flat, op=_hvd.Average, name="average")
+    start_at = 0
+    for variable in variables:
+        count = int(np.prod(variable.shape))
+        variable.assign(tf.cast(tf.reshape(mean[start_at : start_at + count], variable.shape), variable.dtype))
+        start_at += count
+
+
+def gather(array: np.ndarray) -> np.ndarray:
+    """Returns the arrays of all ranks, joined along the first axis in the order of the ranks, on every rank.
+
+    Args:
+        array: [n, ...]; n may differ from rank to rank and be 0, all else is equal.
+    """
+    if not _hvd:
+        return array
+    return np.asarray(_hvd.allgather(tf.constant(array), name="gather").numpy())
+
+
+def agree(error: Optional[UserError]) -> None:
+    """Raises on every rank if any has an error: the lowest such rank its own, all others a silent `Elsewhere`.
+
+    A rank that failed alone would leave the others waiting for it in the next collective.
+
+    Args:
+        error: of this rank, or None.
+    """
+    failed = gather(np.array([0 if error is None else error.exit_code], np.int32))
+    ranks = np.flatnonzero(failed)
+    if len(ranks) == 0:
+        return
+    if error is not None and rank() == ranks[0]:
+        raise error
+    raise Elsewhere(int(failed[ranks[0]]))
+
+
+def is_peer_failure(error: BaseException) -> bool:
+    """Whether a collective failed because another rank is gone."""
+    text = str(error)
+    return bool(_hvd) and ("Horovod" in text or "horovod" in type(error).__module__)

@@ -1,0 +1,173 @@
+"""Training from the first step, or from the last checkpoint, to the end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Optional
+
+from tfrecords_tools import manifest as manifests
+from tfrecords_tools.errors import DataError, Elsewhere, UsageError, UserError
+
+from .. import models
+from ..bigearthnet import bands
+from ..input import pipeline, sampling
+from ..models.spec import spec_for
+from ..stack import require_keras_2, tf
+from . import callbacks, checkpoints, distributed, losses, optimizers, step, workdir
+from .callbacks import Run
+from .config import FitConfig, check
+from .schedules import Schedule
+
+# What may differ between a run and its continuation; anything else would give another history.
+_FREE = {"data", "keep", "checkpoint_every", "evaluate_batch"}
+
+
+def train(config: FitConfig) -> Path:
+    """Trains a model as the config says, on all ranks that were launched.
+
+    Args:
+        config: checked here.
+
+    Returns:
+        the workdir, with checkpoints, history and all that `evaluate` needs.
+
+    Raises:
+        UserError: with what was wrong on the lowest rank where something was; silent on the others.
+    """
+    distributed.start()
+    run, error = None, None
+    try:
+        run = _prepare(config)
+    except UserError as problem:
+        error = problem
+    distributed.agree(error)
+    assert run is not None  # else agree has raised
+    if config.resume:
+        _resume(run)
+    try:
+        _epochs(run)
+    except tf.errors.OpError as problem:
+        if distributed.is_peer_failure(problem):
+            raise Elsewhere(1) from problem
+        remedy = f"`python -m tfrecords_tools.verify {config.data}` finds damaged shards; then run again with --resume"
+        raise DataError(f"rank {distributed.rank()}, step {run.step}: {problem.message}", path=config.data, remedy=remedy) from problem
+    return config.workdir
+
+
+def _prepare(config: FitConfig) -> Run:
+    """Checks all that can be checked before the first step, and builds everything."""
+    require_keras_2()
+    check(config)
+    manifest = manifests.read(config.data)
+    split = manifest.split("train", config.data)
+    size = distributed.size()
+    steps = sampling.steps_per_epoch(split.records, size, config.batch)
+    if steps == 0:
+        problem = f"{split.records} training records are fewer than {size} ranks x batch {config.batch}"
+        raise UsageError(problem, path=config.data, remedy="lower --batch or start fewer ranks")
+    tf.keras.utils.set_random_seed(config.seed)
+    spec = spec_for(
+        manifest, bands.choose(config.bands), name=config.model, upsample=config.upsample, l2=config.l2,
+        dropout=config.dropout, precision=config.precision, seed=config.seed * 65_537 + distributed.rank(),
+    )  # fmt: skip
+    _open_workdir(config, size)
+    model = models.build(spec)
+    optimizer = optimizers.build(config)
+    step.create_slots(optimizer, model.trainable_variables)
+    loss_sum = tf.Variable(0.0, trainable=False, name="loss_sum")
+    variables = tf.train.Checkpoint(model=model, optimizer=optimizer, loss_sum=loss_sum)
+    if distributed.rank() == 0:
+        workdir.write_text(config.workdir / workdir.MODEL, spec.to_json())
+    return Run(config, manifest, spec, model, optimizer, variables, loss_sum, steps)
+
+
+def _open_workdir(config: FitConfig, size: int) -> None:
+    """Makes the workdir, or checks that the one there is of this very run."""
+    path = config.workdir / workdir.CONFIG
+    begun = path.is_file() and bool(checkpoints.all_of(config.workdir / workdir.CHECKPOINTS))
+    if begun and not config.resume:
+        raise UsageError("holds a run already", path=config.workdir, remedy="give --resume to go on with it, or another --workdir")
+    if begun:
+        _check_same(workdir.read_config(config.workdir), json.loads(config.to_json()), path)
+    if distributed.rank() != 0:
+        return
+    try:
+        config.workdir.mkdir(parents=True, exist_ok=True)
+        workdir.write_text(path, config.to_json())
+        workdir.write_text(config.workdir / workdir.ENVIRONMENT, workdir.environment(size))
+    except OSError as error:
+        raise UsageError(f"cannot be written: {error.strerror}", path=config.workdir, remedy="name another --workdir") from error
+
+
+def _check_same(before: dict[str, Any], now: dict[str, Any], path: Path) -> None:
+    changed = [f"{name} was {before.get(name)}, now {now[name]}" for name in now if name not in _FREE and before.get(name) != now[name]]
+    if changed:
+        raise UsageError(f"this run had other settings: {'; '.join(changed)}", path=path, remedy="resume with the same flags")
+
+
+def data_hash(manifest: manifests.Manifest) -> str:
+    """Returns a hash of the train shards' hashes: the same records in the same order."""
+    return hashlib.sha256("".join(shard.sha256 for shard in manifest.splits["train"].shards).encode()).hexdigest()[:16]
+
+
+def _resume(run: Run) -> None:
+    """Puts the run where its last whole checkpoint left it; all ranks read the one that rank 0 found."""
+    found: Optional[tuple[Path, checkpoints.State]] = None
+    error: Optional[UserError] = None
+    try:
+        found = checkpoints.last_whole(run.checkpoint_folder)
+        if found:
+            if found[1]["ranks"] != distributed.size():
+                problem = f"this run had {found[1]['ranks']} ranks, now there are {distributed.size()}"
+                raise UsageError(problem, path=run.config.workdir, remedy="resume on the same number of ranks")
+            checkpoints.restore(found[0], run.variables)
+            run.step, run.history = found[1]["step"], found[1]["history"]
+    except UserError as problem:
+        error = problem
+    distributed.agree(error)
+    if distributed.rank() == 0:
+        print(f"resuming at step {run.step}" if found else "no checkpoint yet: starting at step 0", flush=True)
+
+
+def _epochs(run: Run) -> None:
+    config = run.config
+    total = config.epochs * run.steps_per_epoch
+    peak = config.learning_rate * (distributed.size() if config.scale_learning_rate else 1)
+    warmup = round(config.warmup_epochs * run.steps_per_epoch)
+    schedule = Schedule(config.schedule, peak, total, warmup, config.decay_at, config.decay_factor)
+    train_step = step.make(run.model, run.optimizer, _loss(run), run.loss_sum)
+    calls = tf.keras.callbacks.CallbackList([
+        callbacks.LearningRate(run, schedule), callbacks.LossGuard(run), callbacks.RanksInStep(run), callbacks.Progress(run),
+        callbacks.Validation(run), callbacks.Journal(run), callbacks.Checkpoints(run),
+    ], model=run.model)  # fmt: skip
+    calls.on_train_begin()
+    for epoch in range(run.step // run.steps_per_epoch, config.epochs):
+        calls.on_epoch_begin(epoch)
+        for inputs, labels in _batches(run, epoch):
+            calls.on_train_batch_begin(run.step)
+            train_step(inputs, labels)
+            run.step += 1
+            calls.on_train_batch_end(run.step)
+        logs: dict[str, Any] = {}
+        calls.on_epoch_end(epoch, logs)
+    calls.on_train_end()
+
+
+def _batches(run: Run, epoch: int) -> Any:
+    config = run.config
+    return pipeline.for_training(
+        config.data, run.manifest, run.spec.features, batch=config.batch, epoch=epoch, seed=config.seed,
+        rank=distributed.rank(), size=distributed.size(), start_step=run.step_in_epoch, flips=config.flips,
+        mixup=config.mixup, shuffle_buffer=config.shuffle_buffer,
+        threads=distributed.threads() if distributed.local_size() > 1 else 0,
+    )  # fmt: skip
+
+
+def _loss(run: Run) -> losses.Loss:
+    config, split = run.config, run.manifest.splits["train"]
+    weights = losses.positive_weights(split.label_counts, split.records, config.positive_power)
+    if config.loss == "focal":
+        return losses.focal(config.focal_gamma, config.focal_alpha, weights)
+    return losses.binary_cross_entropy(weights)
