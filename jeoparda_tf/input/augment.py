@@ -25,7 +25,7 @@ def dihedral(arrays: Arrays, seed: Any) -> Arrays:
     """
     batch = tf.shape(next(iter(arrays.values())))[0]
     choice = tf.random.stateless_uniform([batch], seed, 0, 8, tf.int32)
-    return {name: _orient(array, choice) for name, array in arrays.items()}
+    return {name: _orient(tf.convert_to_tensor(array), choice) for name, array in arrays.items()}
 
 
 def _orient(array: Any, choice: Any) -> Any:

@@ -128,7 +128,7 @@ def _read(directory: Path, split: Split, plan: Sequence[sampling.Slice], side_by
     def one(file: Any, skip: Any, take: Any) -> Any:
         return tf.data.TFRecordDataset(file, buffer_size=1 << 20).skip(skip).take(take)
 
-    return cuts.interleave(one, cycle_length=side_by_side, block_length=1, deterministic=True)
+    return cuts.interleave(one, cycle_length=side_by_side, block_length=1)
 
 
 def _fill(array: Any, missing: Any, batch: int) -> Any:
