@@ -66,11 +66,11 @@ def test_counts_and_averages_by_hand():
     assert result.support.tolist() == [3, 1]
     assert (result.tp.tolist(), result.fp.tolist(), result.fn.tolist()) == ([2, 1], [1, 1], [1, 0])
     assert result.f1.tolist() == pytest.approx([4 / 6, 2 / 3])
-    assert result.averages["micro"].f1 == pytest.approx(6 / 9)
-    assert result.averages["macro"].precision == pytest.approx((2 / 3 + 1 / 2) / 2)
-    assert result.averages["weighted"].recall == pytest.approx((3 * 2 / 3 + 1 * 1) / 4)
+    assert result.micro.f1 == pytest.approx(6 / 9)
+    assert result.macro.precision == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert result.weighted.recall == pytest.approx((3 * 2 / 3 + 1 * 1) / 4)
     # Patches: 1 of {0, 1}; exactly {0}; {1} of {0, 1}; {0} where nothing is.
-    assert result.averages["sample"].f1 == pytest.approx((2 / 3 + 1 + 2 / 3 + 0) / 4)
+    assert result.sample.f1 == pytest.approx((2 / 3 + 1 + 2 / 3 + 0) / 4)
     # Class 0, descending: hit 1/1, miss, hit 2/3, hit 3/4. Class 1: its only positive is on top.
     assert result.average_precision.tolist() == pytest.approx([(1 + 2 / 3 + 3 / 4) / 3, 1])
 

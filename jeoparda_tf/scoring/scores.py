@@ -48,7 +48,7 @@ class Scores:
         recall: TP / (TP + FN).
         f1: 2 TP / (2 TP + FP + FN).
         average_precision: see `average_precision`; it does not depend on the thresholds.
-        averages: by the names in `DEFINITIONS`.
+        micro: an average, as are the next three: see `DEFINITIONS`.
     """
 
     records: int
@@ -61,7 +61,15 @@ class Scores:
     recall: np.ndarray
     f1: np.ndarray
     average_precision: np.ndarray
-    averages: Mapping[str, Average]
+    micro: Average
+    macro: Average
+    weighted: Average
+    sample: Average
+
+    @property
+    def averages(self) -> dict[str, Average]:
+        """The averages by their names in `DEFINITIONS`."""
+        return {name: getattr(self, name) for name in DEFINITIONS}
 
     def to_json(self, classes: Sequence[str]) -> dict[str, Any]:
         """Returns plain numbers: `records`, `averages` and their `definitions`, a list of `classes`."""
@@ -101,15 +109,15 @@ def score(labels: np.ndarray, scores: np.ndarray, thresholds: Union[float, np.nd
     precision, recall, f1 = precision_recall_f1(tp, predicted.sum(0), support)
     ap = np.array([average_precision(*column) for column in zip(truth.T, scores.T)], np.float64)
     per_patch = precision_recall_f1(hit.sum(1), predicted.sum(1), truth.sum(1))
-    overall = [float(x) for x in precision_recall_f1(hit.sum(), predicted.sum(), truth.sum())]
-    averages = {
-        "micro": Average(*overall, average_precision=average_precision(truth.ravel(), scores.ravel())),
-        "macro": Average(*map(_mean, (precision, recall, f1, ap))),
-        "weighted": Average(*[float(ratio(x @ support, support.sum())) for x in (precision, recall, f1, ap)]),
-        "sample": Average(*map(_mean, (*per_patch, _per_patch_average_precision(truth, scores)))),
-    }
-    fp, fn = predicted.sum(0) - tp, support - tp
-    return Scores(len(truth), cuts, support, tp, fp, fn, precision, recall, f1, ap, averages)
+    overall = precision_recall_f1(hit.sum(), predicted.sum(), truth.sum())
+    micro = Average(*map(_mean, (*overall, average_precision(truth.ravel(), scores.ravel()))))
+    macro = Average(*map(_mean, (precision, recall, f1, ap)))
+    weighted = Average(*[float(ratio(x @ support, support.sum())) for x in (precision, recall, f1, ap)])
+    sample = Average(*map(_mean, (*per_patch, _per_patch_average_precision(truth, scores))))
+    counts = (tp, predicted.sum(0) - tp, support - tp)
+    return Scores(
+        len(truth), cuts, support, *counts, precision, recall, f1, ap, micro, macro, weighted, sample
+    )
 
 
 def precision_recall_f1(tp: np.ndarray, predicted: np.ndarray, support: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -123,8 +131,8 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     return np.divide(numerator, denominator, out=out, where=np.asarray(denominator) != 0)
 
 
-def average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Returns the average precision of one class, 0 without a positive.
+def average_precision(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Returns the average precision of one class, float64 [], 0 without a positive.
 
     It is the sum over the distinct scores, descending, of the growth in recall times the precision there
     (scikit-learn's `average_precision_score`: steps, no interpolation). Recall grows by 1/P for each of the P
@@ -135,7 +143,7 @@ def average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
         scores: float [records].
     """
     _, hits, predicted = cuts_at_positives(labels, scores)
-    return _mean(hits / predicted)
+    return ratio((hits / predicted).sum(), np.asarray(hits.size))
 
 
 def cuts_at_positives(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
