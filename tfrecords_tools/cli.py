@@ -49,8 +49,7 @@ def parse(config: type[Config], prog: str, description: str, argv: Optional[Sequ
     class Parser(ArgumentParser):
         def error(self, message: str, ex: Optional[Exception] = None) -> NoReturn:
             if is_first_rank():
-                self.print_usage(sys.stderr)
-                print(f"error: {message}", file=sys.stderr)
+                print(f"error: {message}\n  see: {prog} --help", file=sys.stderr)
             sys.exit(2)
 
     parser = Parser(prog=prog, description=description)
@@ -77,7 +76,8 @@ def _add(target: Any, field: dataclasses.Field[Any], hint: Any) -> None:
     if field.default is dataclasses.MISSING:
         kwargs.update({} if meta["positional"] else {"required": True})
     else:
-        kwargs["default"] = field.default
+        # jsonargparse checks the elements of a list one by one, in place.
+        kwargs["default"] = list(field.default) if isinstance(field.default, tuple) else field.default
     if hint is bool:
         target.add_argument(flag, action=ActionYesNo(no_prefix="no-"), **kwargs)
         return
