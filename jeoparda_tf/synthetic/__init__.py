@@ -1,0 +1,1 @@
+"""Archives in BigEarthNet's layout to try everything on: drawn by rules, or mosaics of EuroSAT images."""
