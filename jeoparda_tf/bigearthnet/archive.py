@@ -1,0 +1,203 @@
+"""An archive as published, extracted: which layout it has, which patches are in it, and where their files lie."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from tfrecords_tools.errors import DataError, UsageError
+
+# The time has five or six digits and may be impossible (T94161): no part of the names is read as a date.
+_V1_PATCH = re.compile(r"S2[A-Z]_MSIL2A_[^_]+_\d+_\d+")
+_TILE = re.compile(r"S2[A-Z]_MSIL2A_[^_]+_N\d+_R\d+_T\d\d[A-Z]{3}")
+S2_FOLDER, MAP_FOLDER = "BigEarthNet-S2", "Reference_Maps"
+TABLE, SNOW_AND_CLOUD_TABLE = "metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet"
+ORIGIN_FILE = "ORIGIN.txt"
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An extracted archive and the folders beside it.
+
+    Attributes:
+        layout: "v1" (BigEarthNet-S2-v1.0: a folder a patch) or "v2" (reBEN: tiles, and a table in metadata.parquet).
+        root: v1: the folder of patches; v2: the folder with BigEarthNet-S2 and metadata.parquet.
+        s1: folder of Sentinel-1 patches (v1) or scenes (v2), None if not wanted.
+    """
+
+    layout: str
+    root: str
+    s1: Optional[str] = None
+
+    def s2_folder(self, name: str) -> str:
+        """Returns the folder with a Sentinel-2 patch's bands."""
+        return f"{self.root}/{name}" if self.layout == "v1" else f"{self.root}/{S2_FOLDER}/{tile_of(name)}/{name}"
+
+    def s1_folder(self, name: str) -> str:
+        """Returns the folder of a Sentinel-1 patch; in v2 a scene is its patches' name less tile and indices."""
+        return f"{self.s1}/{name}" if self.layout == "v1" else f"{self.s1}/{name.rsplit('_', 3)[0]}/{name}"
+
+    def map_folder(self, name: str) -> str:
+        """Returns the folder with a patch's reference map (v2 only)."""
+        return f"{self.root}/{MAP_FOLDER}/{tile_of(name)}/{name}"
+
+    def labels_file(self, name: str) -> str:
+        """Returns the JSON file with a patch's labels (v1 only)."""
+        return f"{self.root}/{name}/{name}_labels_metadata.json"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an archive's folders hold.
+
+    Attributes:
+        names: of the patches.
+        strange: number of folders that are no patches.
+        misplaced: v2 patches in the folder of another tile, with the error each is worth.
+    """
+
+    names: list[str]
+    strange: int = 0
+    misplaced: tuple[tuple[str, DataError], ...] = ()
+
+
+def tile_of(name: str) -> str:
+    """Returns a v2 patch's tile folder: its name less the two indices."""
+    return name.rsplit("_", 2)[0]
+
+
+def block_of(name: str, size: int = 8) -> str:
+    """Returns a key that neighbouring patches share: `size` x `size` of them, 9.6 km on a side for 8.
+
+    A v2 name tells the tile, so all dates of one place share a key. A v1 name tells only the datatake: other
+    dates of the place have keys of their own, and more cannot be known from names; equal indices in two tiles
+    of one datatake share a key, which does no harm.
+    """
+    base, row, column = name.rsplit("_", 2)
+    place = base.rsplit("_", 1)[1] if _TILE.fullmatch(base) else base
+    return f"{place}_{int(row) // size}_{int(column) // size}"
+
+
+def open_archive(path: Path, s1: Optional[Path] = None) -> Archive:
+    """Finds out which layout a folder has.
+
+    Raises:
+        UsageError: it is no archive; if it lies a level or two too high or too low, names the right path.
+    """
+    for what, folder in (("the archive", path), ("--s1", s1)):
+        if folder is not None and not folder.is_dir():
+            problem = "not a folder" if folder.exists() else "no such folder"
+            remedy = "name the folder that the published archive was extracted into" if folder.exists() else None
+            raise UsageError(f"{problem} for {what}", path=folder, remedy=remedy)
+    layout = _layout(path)
+    if layout is None:
+        raise UsageError("not a BigEarthNet archive", path=path, remedy=_right_path(path.absolute()))
+    return Archive(layout, os.fspath(path), None if s1 is None else os.fspath(s1))
+
+
+def _layout(path: Path) -> Optional[str]:
+    if (path / S2_FOLDER).is_dir():
+        return "v2"
+    with os.scandir(path) as entries:
+        return "v1" if any(_V1_PATCH.fullmatch(entry.name) and entry.is_dir() for entry in entries) else None
+
+
+def _right_path(path: Path) -> str:
+    """Looks two levels up and one down for the archive that was meant."""
+    below = sorted(entry for entry in path.iterdir() if entry.is_dir())[:100]
+    found = next((folder for folder in (path.parent, path.parent.parent, *below) if _layout(folder)), None)
+    if found:
+        return f"did you mean {found} ?"
+    if not any(path.iterdir()):
+        return "it is empty: extract the published archive into it"
+    return (
+        "version 1 is a folder of folders like S2A_MSIL2A_20170613T101031_87_48; version 2 one that holds "
+        f"{S2_FOLDER} and {TABLE}"
+    )
+
+
+def find_patches(archive: Archive) -> Found:
+    """Lists the patches by their folders' names alone: no file is opened.
+
+    Raises:
+        DataError: there is none, or a folder cannot be listed.
+    """
+    found = _find_v1(archive.root) if archive.layout == "v1" else _find_v2(f"{archive.root}/{S2_FOLDER}")
+    if not found.names:
+        raise DataError("no patch in it", path=archive.root, remedy="extract the published archive here again")
+    return found
+
+
+def _find_v1(root: str) -> Found:
+    names = list(_folders(root))
+    patches = [name for name in names if _V1_PATCH.fullmatch(name)]
+    return Found(patches, len(names) - len(patches))
+
+
+def _find_v2(root: str) -> Found:
+    tiles = list(_folders(root))
+    known = [tile for tile in tiles if _TILE.fullmatch(tile)]
+    places = [(tile, name) for tile in known for name in _folders(f"{root}/{tile}")]
+    names = [name for tile, name in places if tile_of(name) == tile]
+    # A name tells its tile, so a name that is there twice is in another tile's folder once.
+    misplaced = tuple((name, _misplaced(root, tile, name)) for tile, name in places if tile_of(name) != tile)
+    return Found(names, len(tiles) - len(known), misplaced)
+
+
+def _misplaced(root: str, tile: str, name: str) -> DataError:
+    path, own = f"{root}/{tile}/{name}", tile_of(name)
+    if Path(root, own, name).is_dir():
+        return DataError(f"duplicate patch: it is in {own} too", path=path, remedy="remove this one")
+    return DataError("a patch in the folder of another tile", path=path, remedy=f"move it to {own}")
+
+
+def _folders(root: str) -> Iterator[str]:
+    try:
+        with os.scandir(root) as entries:
+            yield from (entry.name for entry in entries if entry.is_dir())
+    except OSError as error:
+        raise DataError(f"cannot be listed: {error.strerror}", path=root) from error
+
+
+def read_json(path: str) -> dict[str, Any]:
+    """Reads a patch's JSON file.
+
+    Raises:
+        DataError: it is missing, unreadable, or not one JSON object.
+    """
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - called once a patch
+            content = json.loads(file.read())
+    except FileNotFoundError:
+        raise DataError("missing", path=path) from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"not readable as JSON: {error}", path=path) from error
+    if not isinstance(content, dict):
+        raise DataError("not a JSON object", path=path)
+    return content
+
+
+def read_labels(path: str) -> list[str]:
+    """Reads the label names of a v1 patch.
+
+    Raises:
+        DataError: the file is missing, no JSON, or holds no list of names.
+    """
+    labels = read_json(path).get("labels")
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise DataError('has no list of names under "labels"', path=path)
+    return labels
+
+
+def origin(archive: Archive) -> str:
+    """Returns what the pixels are: "BigEarthNet", or the line of ORIGIN.txt in the archive or beside it."""
+    root = Path(archive.root).absolute()
+    for folder in (root, root.parent):
+        if (folder / ORIGIN_FILE).is_file():
+            return (folder / ORIGIN_FILE).read_text().strip()
+    return "BigEarthNet"

@@ -1,0 +1,142 @@
+"""Reads the GeoTIFFs of one patch, with gdal or with rasterio, into the same arrays, and checks them.
+
+A process imports one of the two only: each may bring its own libgdal. gdal is some fifteen times faster, since
+rasterio builds the coordinate system of every file it opens.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Callable
+
+import numpy as np
+
+from tfrecords_tools.errors import DataError, UsageError
+from tfrecords_tools.manifest import Feature
+
+READERS = ("auto", "gdal", "rasterio")
+LEAVE_OUT = "extract it again from the published archive, or leave such patches out with --on-error skip"
+# Do not list the folder of every file, do not look for .aux.xml beside it.
+_GDAL_OPTIONS = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED": "NO"}
+
+# Reads one file of (rows, columns) and dtype; raises RuntimeError or OSError where it is unreadable.
+ReadBand = Callable[[str, "tuple[int, ...]", np.dtype], np.ndarray]
+# Reads features of one folder: (folder, name, features) -> arrays by feature name.
+ReadPatch = Callable[[str, str, Sequence[Feature]], "dict[str, np.ndarray]"]
+
+
+class _WrongFileError(Exception):
+    """The file can be read, but is not the band it should be."""
+
+
+def choose(name: str) -> str:
+    """Returns "gdal" or "rasterio" for a name in READERS; "auto" takes gdal where it can be imported.
+
+    Raises:
+        UsageError: gdal was asked for, but its binding is not installed.
+    """
+    if name == "rasterio":
+        return name
+    try:
+        from osgeo import gdal  # noqa: F401 - to see that it loads, its libgdal included
+    except ImportError as error:
+        if name == "auto":
+            return "rasterio"
+        remedy = 'install libgdal-dev, then pip install "gdal==$(gdal-config --version)"; or take --reader rasterio'
+        raise UsageError(f"--reader gdal, but gdal cannot be imported: {error}", remedy=remedy) from error
+    return "gdal"
+
+
+def reader(name: str) -> ReadPatch:
+    """Returns the function that reads patches with gdal or rasterio, by a name in READERS.
+
+    The function takes a folder, the name of the patch in it (Sentinel-2, Sentinel-1 or map) and features, and
+    returns an array of its dtype and shape by feature name, bands last. It raises a DataError that names the file
+    where one is missing, truncated, of wrong size, type or number of bands, or holds values that are not finite.
+    """
+    read_band = {"gdal": _gdal, "rasterio": _rasterio}[choose(name)]()
+
+    def read_patch(folder: str, patch: str, features: Sequence[Feature]) -> dict[str, np.ndarray]:
+        arrays = {}
+        for feature in features:
+            array = arrays[feature.name] = np.empty(feature.shape, feature.dtype)
+            if not feature.bands:
+                array[...] = _checked(read_band, file_of(folder, patch, feature.name), feature)
+            for index, band in enumerate(feature.bands):
+                array[..., index] = _checked(read_band, file_of(folder, patch, band.name), feature)
+        return arrays
+
+    return read_patch
+
+
+def file_of(folder: str, patch: str, band: str) -> str:
+    """Returns the path of a band's GeoTIFF, as a string: twelve Path objects a patch would cost as much as a read."""
+    return f"{folder}/{patch}_{band}.tif"
+
+
+def _checked(read_band: ReadBand, path: str, feature: Feature) -> np.ndarray:
+    try:
+        values = read_band(path, feature.shape[:2], np.dtype(feature.dtype))
+    except _WrongFileError as error:
+        raise DataError(str(error), path=path, remedy=LEAVE_OUT) from None
+    except (RuntimeError, OSError) as error:
+        problem = f"cannot be read: {_one_line(error)}" if Path(path).exists() else "missing"
+        raise DataError(problem, path=path, remedy=LEAVE_OUT) from None
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise DataError("holds values that are not finite", path=path, remedy=LEAVE_OUT)
+    return values
+
+
+def _one_line(error: Exception) -> str:
+    # rasterio says "Read failed. See previous exception for details." and keeps libgdal's words as the cause.
+    return " ".join(str(error.__cause__ or error).split())
+
+
+def _expect(
+    count: int, size: tuple[int, int], dtype: str, wanted_size: tuple[int, ...], wanted: np.dtype
+) -> None:
+    if count != 1:
+        raise _WrongFileError(f"has {count} bands, not one")
+    if size != wanted_size:
+        raise _WrongFileError(f"has {size[0]} x {size[1]} pixels, not {wanted_size[0]} x {wanted_size[1]}")
+    if dtype != wanted.name:
+        raise _WrongFileError(f"is {dtype}, not {wanted.name}")
+
+
+def _gdal() -> ReadBand:
+    from osgeo import gdal
+
+    gdal.UseExceptions()
+    gdal.PushErrorHandler("CPLQuietErrorHandler")  # warnings of thousands of files; errors come as exceptions
+    for key, value in _GDAL_OPTIONS.items():
+        gdal.SetConfigOption(key, value)
+    names = {gdal.GDT_UInt16: "uint16", gdal.GDT_Float32: "float32"}
+
+    def read(path: str, size: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        dataset = gdal.OpenEx(path, 0, ["GTiff"])
+        rows, columns = dataset.RasterYSize, dataset.RasterXSize
+        band = dataset.GetRasterBand(1)
+        kind = band.DataType
+        name = names.get(kind) or gdal.GetDataTypeName(kind).lower()
+        _expect(dataset.RasterCount, (rows, columns), name, size, dtype)
+        # Bytes, not ReadAsArray: that needs gdal_array, which a plain `pip install gdal` leaves out.
+        return np.frombuffer(band.ReadRaster1(0, 0, columns, rows), dtype).reshape(size)
+
+    return read
+
+
+def _rasterio() -> ReadBand:
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning
+
+    warnings.simplefilter("ignore", NotGeoreferencedWarning)  # where a patch lies plays no part here
+
+    def read(path: str, size: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        with rasterio.Env(**_GDAL_OPTIONS), rasterio.open(path, driver="GTiff", sharing=False) as dataset:
+            _expect(dataset.count, dataset.shape, dataset.dtypes[0], size, dtype)
+            values = dataset.read(1)
+        return np.asarray(values)
+
+    return read

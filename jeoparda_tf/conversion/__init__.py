@@ -1,0 +1,12 @@
+"""Archive to shards.
+
+A conversion goes from file to file in this order:
+
+    run.py        the steps of one conversion
+    select.py     which patches, in which split, what is left out and why
+    plan.py       their order, and the shards
+    output.py     what is in OUT already: start, continue, done
+    engine.py     worker processes
+    shard.py      one worker converts one shard
+    finish.py     table, manifest
+"""

@@ -1,0 +1,151 @@
+"""What lies in OUT: whether a conversion starts, continues or is done there; which shards are finished."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any, Optional
+
+from tfrecords_tools import manifest
+from tfrecords_tools.errors import DataError, UsageError
+from tfrecords_tools.writer import TEMPORARY
+
+from .shard import ShardResult
+
+QUARANTINE = "quarantine.json"
+_JOURNAL = ".conversion"
+_PLAN = "plan.json"
+_OURS = re.compile(
+    r"((train|val|test)-\d{5}-of-\d{5}\.tfrecord"
+    rf"|{re.escape(manifest.FILE_NAME)}|{re.escape(manifest.TABLE_NAME)}|{re.escape(QUARANTINE)})(\.tmp)?"
+)
+
+
+class Output:
+    """The folder of the shards, and in it a journal with an entry for every finished shard.
+
+    The journal is a folder, `.conversion`, which goes when the manifest has been written.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._journal = directory / _JOURNAL
+
+    def open(self, fingerprint: str, force: bool) -> bool:
+        """Prepares the folder for a conversion.
+
+        Args:
+            fingerprint: of the plan; only a conversion with the same one is continued.
+            force: start over, whatever an earlier conversion left.
+
+        Returns:
+            False if the conversion is finished already.
+
+        Raises:
+            UsageError: the folder cannot be written, or holds something else.
+        """
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            if force:
+                self._clear()
+            if self._is_finished(fingerprint):
+                shutil.rmtree(self._journal, ignore_errors=True)
+                return False
+            self._check_journal(fingerprint)
+            self._journal.mkdir(exist_ok=True)
+            self.sweep()
+        except OSError as error:
+            remedy = "name an OUT on a disk with space, in a folder that you may write to"
+            raise UsageError(f"cannot be written: {error.strerror}", path=self.directory, remedy=remedy) from error
+        write_json(self._journal / _PLAN, {"fingerprint": fingerprint})
+        return True
+
+    def _is_finished(self, fingerprint: str) -> bool:
+        if not (self.directory / manifest.FILE_NAME).exists():
+            return False
+        found = manifest.read(self.directory)
+        if found.sources.get("fingerprint") != fingerprint:
+            raise _other("holds a conversion of other patches or with other settings", self.directory)
+        return True
+
+    def _check_journal(self, fingerprint: str) -> None:
+        plan = _read_json(self._journal / _PLAN)
+        if plan and plan.get("fingerprint") != fingerprint:
+            raise _other("holds an unfinished conversion of other patches or with other settings", self.directory)
+        foreign = sorted(path.name for path in self.directory.iterdir() if path != self._journal)
+        if plan is None and [name for name in foreign if not _OURS.fullmatch(name)]:
+            remedy = "name a new or empty folder"
+            raise UsageError(f"is not empty: it holds {foreign[0]}", path=self.directory, remedy=remedy)
+        if plan is None and foreign:
+            raise _other("holds shards that no journal or manifest tells of", self.directory)
+
+    def _clear(self) -> None:
+        # The manifest first: without it, what is left does not look whole.
+        (self.directory / manifest.FILE_NAME).unlink(missing_ok=True)
+        for path in self._files():
+            path.unlink()
+        shutil.rmtree(self._journal, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Removes what killed workers left half-written."""
+        for path in self._files():
+            if path.suffix == TEMPORARY:
+                path.unlink(missing_ok=True)
+
+    def _files(self) -> list[Path]:
+        return [path for path in self.directory.iterdir() if _OURS.fullmatch(path.name)]
+
+    def record(self, result: ShardResult) -> None:
+        """Notes a finished shard."""
+        write_json(self._entry(result.shard.file), result.to_json())
+
+    def result(self, file: str) -> Optional[ShardResult]:
+        """Returns what is noted of a shard; None unless it is finished and of the size noted."""
+        values = _read_json(self._entry(file))
+        if values is None:
+            return None
+        result = ShardResult.from_json(values)
+        path = self.directory / file
+        return result if path.is_file() and path.stat().st_size == result.shard.bytes else None
+
+    def close(self) -> None:
+        """Removes the journal: the manifest tells all now."""
+        shutil.rmtree(self._journal, ignore_errors=True)
+
+    def _entry(self, file: str) -> Path:
+        return self._journal / f"{file}.json"
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file whole or not at all.
+
+    Raises:
+        DataError: the disk is full or the folder is gone.
+    """
+    temporary = path.with_name(path.name + TEMPORARY)
+    try:
+        with temporary.open("w") as file:
+            json.dump(content, file)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        remedy = "free some space, then run the same command again: finished shards are kept"
+        raise DataError(f"cannot be written: {error.strerror}", path=path, remedy=remedy) from error
+
+
+def _read_json(path: Path) -> Optional[dict[str, Any]]:
+    """Reads a file of the journal; None if there is none or a crash of the machine has damaged it."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _other(problem: str, directory: Path) -> UsageError:
+    return UsageError(problem, path=directory, remedy="name another OUT, or start over here with --force")

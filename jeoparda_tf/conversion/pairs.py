@@ -1,0 +1,52 @@
+"""Pairs version 1's Sentinel-1 patches with Sentinel-2's where no list does: their JSON files name the partner."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+from jeoparda_tf.bigearthnet.archive import read_json
+from tfrecords_tools.errors import DataError, UsageError
+
+from .faults import Faults
+
+_THREADS = 16  # they wait for the file system, not for a core
+_KEY = "corresponding_s2_patch"
+
+
+def pair(s1_folder: str, faults: Faults) -> dict[str, str]:
+    """Reads the JSON file of every Sentinel-1 patch once: S2 names tell no tile, so names alone do not pair them.
+
+    Returns:
+        names of Sentinel-1 patches by those of Sentinel-2.
+
+    Raises:
+        UsageError: the folder holds no Sentinel-1 patch.
+        DataError: a file is faulty, or two name the same patch, and faults are not skipped.
+    """
+    from tqdm import tqdm
+
+    with os.scandir(s1_folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.name.startswith("S1") and entry.is_dir())
+    if not names:
+        remedy = "--s1 takes the folder that holds folders like S1A_IW_GRDH_1SDV_20170613T165043_33UUP_87_48"
+        raise UsageError("no Sentinel-1 patch in it", path=s1_folder, remedy=remedy)
+    partners: dict[str, str] = {}
+    with ThreadPoolExecutor(_THREADS) as pool:
+        read = pool.map(lambda name: _partner(f"{s1_folder}/{name}/{name}_labels_metadata.json"), names)
+        for name, found in zip(names, tqdm(read, "pairing Sentinel-1", len(names), disable=None, unit=" patches")):
+            if isinstance(found, DataError):
+                faults.add(name, found)
+            elif found in partners:
+                faults.add(name, DataError(f"{found} has two partners: {partners[found]} and {name}", path=s1_folder))
+            else:
+                partners[found] = name
+    return partners
+
+
+def _partner(path: str) -> str | DataError:
+    try:
+        partner = read_json(path).get(_KEY)
+    except DataError as error:
+        return error
+    return partner if isinstance(partner, str) else DataError(f"names no {_KEY}", path=path)

@@ -1,0 +1,32 @@
+"""Converts an extracted BigEarthNet archive into sharded TFRecords with a manifest.
+
+An interrupted conversion is continued by the same command, to the same bytes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Optional
+
+from jeoparda_tf.conversion.config import ConvertConfig
+from tfrecords_tools import cli
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Parses the command line, converts, prints what came out."""
+    config = cli.parse(ConvertConfig, "python -m jeoparda_tf.convert", __doc__, argv)
+    from jeoparda_tf.conversion.run import convert
+    from jeoparda_tf.conversion.summary import print_summary
+
+    try:
+        outcome = convert(config)
+    except KeyboardInterrupt:
+        print("\nstopped; the same command continues with the shards that are missing", file=sys.stderr)
+        return 130
+    print_summary(outcome, config)
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)
