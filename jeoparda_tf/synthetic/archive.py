@@ -26,7 +26,8 @@ _NAMES = {c.code: c.name for c in CLASSES}
 # As the labels_metadata.json of version 1 spell a projection.
 _WKT = (
     'PROJCS["WGS 84 / UTM zone {zone}N",GEOGCS["WGS 84",DATUM["WGS_1984",'
-    'SPHEROID["WGS 84",6378137,298.257223563,AUTHORITY["EPSG","7030"]],AUTHORITY["EPSG","6326"]],PRIMEM["Greenwich",0,AUTHORITY["EPSG","8901"]],'
+    'SPHEROID["WGS 84",6378137,298.257223563,AUTHORITY["EPSG","7030"]],AUTHORITY["EPSG","6326"]],'
+    'PRIMEM["Greenwich",0,AUTHORITY["EPSG","8901"]],'
     'UNIT["degree",0.0174532925199433,AUTHORITY["EPSG","9122"]],'
     'AXIS["Latitude",NORTH],AXIS["Longitude",EAST],'
     'AUTHORITY["EPSG","4326"]],PROJECTION["Transverse_Mercator"],PARAMETER["latitude_of_origin",0],'
@@ -195,7 +196,7 @@ def _clock(time: str) -> str:
 
 
 def _write_lists(root: Path, entries: Sequence[Entry]) -> None:
-    """Version 1: CSV files of names without a header; snow and cloud in lists of their own, not in a split."""
+    """Version 1: lists of names without a header; snow and cloud have their own and are in no split."""
     clear = [entry.place for entry in entries if not entry.place.veil]
     lists = {split: [place for place in clear if place.split == split] for split in SPLITS}
     for veil, name in (("snow", "patches_with_seasonal_snow"), ("cloud", "patches_with_cloud_and_shadow")):

@@ -1,8 +1,8 @@
 """Multi-label patches of real pixels: mosaics of EuroSAT's RGB images (Helber et al. 2019).
 
-A patch is 2 x 2 images of 60 x 60 pixels, each turned at random, of one to four classes, so its labels are certain.
-B02, B03 and B04 are the images' pixels, scaled back from 8 bit to reflectance; the other bands are means and mixes
-of those three, so they add no information, and scores say nothing of what more bands are worth.
+A patch is 2 x 2 images of 60 x 60 pixels, turned at random, of one to four classes: its labels are certain.
+B02, B03 and B04 are the images' pixels, scaled back from 8 bit to reflectance; the other bands are means and
+mixes of those three, so they add no information, and scores say nothing of what more bands are worth.
 """
 
 from __future__ import annotations

@@ -9,13 +9,13 @@ import numpy as np
 from ..bigearthnet.nomenclature import CLASSES
 from . import noise
 
-# Distance of the regions' seeds in metres, such that a patch of 1,200 m has about three labels, as in the archive.
+# Distance of the regions' seeds in metres: a patch of 1,200 m has about three labels, as in the archive.
 _REGION = 1450.0
 _CRUMPLE = 650.0  # how far borders are pushed about
 _LANDSCAPE = 5  # regions along a landscape's edge
 _LOYALTY = 0.7  # of a landscape's regions that are of its own CORINE level 1
-# Classes are drawn in proportion to the archive's patch counts to this power. With 1 (662:1) most rare classes
-# would not occur at all in a few hundred patches; the square root keeps an imbalance of 26:1.
+# Classes are drawn in proportion to the archive's patch counts to this power. With 1 (662:1) most rare
+# classes would not occur at all in a few hundred patches; the square root keeps an imbalance of 26:1.
 _TEMPER = 0.5
 
 _LEVEL1 = np.array([c.code // 100 - 1 for c in CLASSES])
@@ -24,7 +24,7 @@ _WEIGHTS /= _WEIGHTS.sum()
 
 
 def _class_distributions() -> np.ndarray:
-    """Cumulative class probabilities by landscape, float64 [5, 43]; over all landscapes they give the weights."""
+    """Cumulative class probabilities by landscape, float64 [5, 43]; together they give the weights."""
     own = np.where(np.arange(5)[:, None] == _LEVEL1, _WEIGHTS, 0.0)
     mixed = _LOYALTY * own / own.sum(1, keepdims=True) + (1.0 - _LOYALTY) * _WEIGHTS
     return np.cumsum(mixed, axis=1)
@@ -35,7 +35,7 @@ _CLASSES = _class_distributions()
 
 
 class Regions(NamedTuple):
-    """For each spot, int64 [rows, columns]: index into CLASSES, and column and row that identify its region."""
+    """For each spot, int64 [rows, columns]: index into CLASSES, column and row of its region."""
 
     classes: np.ndarray
     column: np.ndarray

@@ -1,4 +1,4 @@
-"""Random fields as pure functions of place and key: the same spot of the map has the same value everywhere."""
+"""Random fields as pure functions of place and key: a spot of the map has the same value everywhere."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def smooth(field: int, x: np.ndarray, y: np.ndarray, size: float, octaves: int =
 
 
 def _interpolation(positions: np.ndarray, size: float) -> tuple[np.ndarray, np.ndarray]:
-    """Lattice cells that the positions touch, int64 [n], and their weights in each, float64 [positions, n]."""
+    """Lattice cells that the positions touch, int64 [n], and their weights, float64 [positions, n]."""
     cell = np.floor(positions / size).astype(np.int64)
     part = positions / size - cell
     part = part * part * (3.0 - 2.0 * part)

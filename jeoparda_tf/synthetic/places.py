@@ -90,8 +90,8 @@ class Place(NamedTuple):
 def plan(patches: int, layout: Layout, seed: int, veils: bool = True) -> list[Place]:
     """Lays out an archive: a square window of neighbouring patches in each tile.
 
-    60 % train, 20 % validation, 20 % test; as in the archive, version 1 mixes them among neighbours and version 2
-    keeps them apart (here in stripes of columns).
+    60 % train, 20 % validation, 20 % test; as in the archive, version 1 mixes them among neighbours and
+    version 2 keeps them apart (here in stripes of columns).
 
     Args:
         patches: how many.

@@ -1,7 +1,7 @@
 """What land cover looks like: materials with their spectra, and classes as mixtures of two - the one table.
 
-Made up to be plausible, not measured: shapes follow textbook spectra (red edge of vegetation, dark water, dry soil
-bright in the short-wave infrared), levels the band means of BigEarthNet.
+Made up to be plausible, not measured: shapes follow textbook spectra (red edge of vegetation, dark water, dry
+soil bright in the short-wave infrared), levels the band means of BigEarthNet.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ PATTERNS = ("smooth", "grain", "rows", "parcels", "blocks", "strips")
 
 
 class Look(NamedTuple):
-    """How a class looks: `other` is the fraction share * (1 + field) of a spot, with the pattern's field in -1..1."""
+    """How a class looks: `other` is share * (1 + field) of a spot, the pattern's field being in -1..1."""
 
     base: str
     other: str
