@@ -6,28 +6,29 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, Union
 
 import numpy as np
 
 from .manifest import BandStatistics, Feature
 
 _EXACT_IN_FLOAT64 = 2.0**53
+_MANY_SMALL = 2**21  # so many squares of 16-bit integers add up to 2**53 at most
 
 
 @dataclass
 class BandSums:
     """Running sums of one band.
 
-    Sums over arrays are fractions, which add exactly in any order. The sums within one array run in
+    Sums over arrays are integers or fractions, which add exactly in any order. The sums within one array run in
     float64. They are exact for integers (squares included, up to 2**53: two million pixels of uint16).
     For floats they are rounded, but in the array's own order, so that an array gives the same sums on
     every machine. Pixels that are not finite are not counted.
     """
 
     count: int = 0
-    total: Fraction = Fraction(0)
-    squares: Fraction = Fraction(0)
+    total: Union[int, Fraction] = 0
+    squares: Union[int, Fraction] = 0
     min: float = math.inf
     max: float = -math.inf
 
@@ -43,18 +44,24 @@ class BandSums:
 
     def merge(self, other: BandSums) -> None:
         """Adds the pixels that another worker has counted."""
-        self.count += other.count
-        self.total += other.total
-        self.squares += other.squares
-        self.min = min(self.min, other.min)
-        self.max = max(self.max, other.max)
+        self.add_sums(other.count, other.total, other.squares, other.min, other.max)
+
+    def add_sums(
+        self, count: int, total: Union[int, Fraction], squares: Union[int, Fraction], smallest: float, largest: float
+    ) -> None:
+        """Adds pixels of which the sums are known."""
+        self.count += count
+        self.total += total
+        self.squares += squares
+        self.min = min(self.min, smallest)
+        self.max = max(self.max, largest)
 
     def result(self) -> BandStatistics:
         """Returns the statistics of all pixels added; ValueError if there are none."""
         if not self.count:
             raise ValueError("no pixels")
-        mean = self.total / self.count
-        variance = self.squares / self.count - mean * mean
+        mean = Fraction(self.total) / self.count
+        variance = Fraction(self.squares) / self.count - mean * mean
         # Rounded squares of a constant float band may fall short by a hair.
         std = math.sqrt(max(variance, Fraction(0)))
         return BandStatistics(self.count, float(mean), std, self.min, self.max)
@@ -81,6 +88,21 @@ def _sums(pixels: np.ndarray, whole: bool) -> tuple[float, float, float, float]:
     return float(np.cumsum(pixels)[-1]), float(np.cumsum(pixels * pixels)[-1]), smallest, largest
 
 
+def _small_integer_sums(array: np.ndarray) -> tuple[list[int], list[int], list[float], list[float]]:
+    """Returns sums, sums of squares, minima and maxima of all bands at once, some five times faster than one by one.
+
+    Rows of all bands side by side make numpy's inner loops long. Every order of additions is exact in float64.
+    """
+    bands = array.shape[-1]
+    rows = np.ascontiguousarray(array).reshape(array.shape[0], -1)
+    wide = rows.astype(np.float64)
+    total = wide.sum(0).reshape(-1, bands).sum(0).astype(np.int64).tolist()
+    squares = np.einsum("ij,ij->j", wide, wide).reshape(-1, bands).sum(0).astype(np.int64).tolist()
+    smallest = rows.min(0).reshape(-1, bands).min(0).astype(np.float64).tolist()
+    largest = rows.max(0).reshape(-1, bands).max(0).astype(np.float64).tolist()
+    return total, squares, smallest, largest
+
+
 class RecordSums:
     """Running sums of all bands of the records' features; maps of class codes have none.
 
@@ -95,8 +117,14 @@ class RecordSums:
     def add(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Adds one record: an array by feature name, bands last."""
         for feature in self._features:
-            for channel, name in enumerate(feature.band_names):
-                self.bands[name].add(arrays[feature.name][..., channel])
+            array = arrays[feature.name]
+            bands = [self.bands[name] for name in feature.band_names]
+            if array.dtype.kind in "iu" and array.dtype.itemsize <= 2 and array.size <= _MANY_SMALL:
+                for band, sums in zip(bands, zip(*_small_integer_sums(array))):
+                    band.add_sums(array.size // len(bands), *sums)
+            else:
+                for channel, band in enumerate(bands):
+                    band.add(array[..., channel])
 
     def merge(self, other: RecordSums) -> None:
         """Adds the records that another worker has counted."""

@@ -36,7 +36,11 @@ class Archive:
 
     def s2_folder(self, name: str) -> str:
         """Returns the folder with a Sentinel-2 patch's bands."""
-        return f"{self.root}/{name}" if self.layout == "v1" else f"{self.root}/{S2_FOLDER}/{tile_of(name)}/{name}"
+        return (
+            f"{self.root}/{name}"
+            if self.layout == "v1"
+            else f"{self.root}/{S2_FOLDER}/{tile_of(name)}/{name}"
+        )
 
     def s1_folder(self, name: str) -> str:
         """Returns the folder of a Sentinel-1 patch; in v2 a scene is its patches' name less tile and indices."""
@@ -92,7 +96,9 @@ def open_archive(path: Path, s1: Optional[Path] = None) -> Archive:
     for what, folder in (("the archive", path), ("--s1", s1)):
         if folder is not None and not folder.is_dir():
             problem = "not a folder" if folder.exists() else "no such folder"
-            remedy = "name the folder that the published archive was extracted into" if folder.exists() else None
+            remedy = (
+                "name the folder that the published archive was extracted into" if folder.exists() else None
+            )
             raise UsageError(f"{problem} for {what}", path=folder, remedy=remedy)
     layout = _layout(path)
     if layout is None:
@@ -129,7 +135,9 @@ def find_patches(archive: Archive) -> Found:
     """
     found = _find_v1(archive.root) if archive.layout == "v1" else _find_v2(f"{archive.root}/{S2_FOLDER}")
     if not found.names:
-        raise DataError("no patch in it", path=archive.root, remedy="extract the published archive here again")
+        raise DataError(
+            "no patch in it", path=archive.root, remedy="extract the published archive here again"
+        )
     return found
 
 

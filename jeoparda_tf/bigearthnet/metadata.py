@@ -31,7 +31,9 @@ class Metadata:
         self.splits = [_SPLITS.get(split, "") for split in tables["split"].to_pylist()]
         if "" in self.splits:
             name = self.names[self.splits.index("")]
-            raise DataError(f"unknown split of patch {name}", path=path, remedy=f"known: {', '.join(_SPLITS)}")
+            raise DataError(
+                f"unknown split of patch {name}", path=path, remedy=f"known: {', '.join(_SPLITS)}"
+            )
         self._rows = {name: row for row, name in enumerate(self.names)}
 
     def labels(self, names: Sequence[str]) -> list[list[str]]:

@@ -22,7 +22,9 @@ class ConvertConfig:
     """What `python -m jeoparda_tf.convert` is told."""
 
     archive: Path = option("folder of the extracted archive, version 1 or 2", positional=True)
-    out: Path = option("folder for the shards: new or empty, or of an interrupted conversion", positional=True)
+    out: Path = option(
+        "folder for the shards: new or empty, or of an interrupted conversion", positional=True
+    )
     splits: Optional[Path] = option(
         "folder with train.csv, val.csv and test.csv (or .csv.bz2), as published for version 1",
         None,
@@ -52,10 +54,15 @@ class ConvertConfig:
         "take version 2's patches under seasonal snow, cloud or shadow too", False, group=_PATCHES
     )
     nomenclature: Literal["auto", "clc43", "ben19"] = option(
-        "43 or 19 classes; auto: clc43 for version 1, ben19 for version 2, which has no other", "auto", group=_RECORDS
+        "43 or 19 classes; auto: clc43 for version 1, ben19 for version 2, which has no other",
+        "auto",
+        group=_RECORDS,
     )
     s1: Optional[Path] = option(
-        "folder of the Sentinel-1 archive, to store each patch's partner too", None, group=_RECORDS, metavar="DIR"
+        "folder of the Sentinel-1 archive, to store each patch's partner too",
+        None,
+        group=_RECORDS,
+        metavar="DIR",
     )
     reference_maps: bool = option("store version 2's reference maps too", False, group=_RECORDS)
     seed: int = option("of the order of the records and of --split-fractions", 0, group=_RECORDS)

@@ -15,7 +15,9 @@ _RANGE = 2**64
 def keyed_hash(text: str, seed: int, purpose: bytes) -> int:
     """Returns a hash of 64 bits that is even over its range, and independent for every seed and purpose."""
     key = seed.to_bytes(8, "little", signed=True)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8, key=key, person=purpose).digest(), "big")
+    return int.from_bytes(
+        hashlib.blake2b(text.encode(), digest_size=8, key=key, person=purpose).digest(), "big"
+    )
 
 
 class Fractions:

@@ -59,7 +59,9 @@ class Output:
             self.sweep()
         except OSError as error:
             remedy = "name an OUT on a disk with space, in a folder that you may write to"
-            raise UsageError(f"cannot be written: {error.strerror}", path=self.directory, remedy=remedy) from error
+            raise UsageError(
+                f"cannot be written: {error.strerror}", path=self.directory, remedy=remedy
+            ) from error
         write_json(self._journal / _PLAN, {"fingerprint": fingerprint})
         return True
 
@@ -74,7 +76,9 @@ class Output:
     def _check_journal(self, fingerprint: str) -> None:
         plan = _read_json(self._journal / _PLAN)
         if plan and plan.get("fingerprint") != fingerprint:
-            raise _other("holds an unfinished conversion of other patches or with other settings", self.directory)
+            raise _other(
+                "holds an unfinished conversion of other patches or with other settings", self.directory
+            )
         foreign = sorted(path.name for path in self.directory.iterdir() if path != self._journal)
         if plan is None and [name for name in foreign if not _OURS.fullmatch(name)]:
             remedy = "name a new or empty folder"

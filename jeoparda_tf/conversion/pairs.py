@@ -34,11 +34,15 @@ def pair(s1_folder: str, faults: Faults) -> dict[str, str]:
     partners: dict[str, str] = {}
     with ThreadPoolExecutor(_THREADS) as pool:
         read = pool.map(lambda name: _partner(f"{s1_folder}/{name}/{name}_labels_metadata.json"), names)
-        for name, found in zip(names, tqdm(read, "pairing Sentinel-1", len(names), disable=None, unit=" patches")):
+        for name, found in zip(
+            names, tqdm(read, "pairing Sentinel-1", len(names), disable=None, unit=" patches")
+        ):
             if isinstance(found, DataError):
                 faults.add(name, found)
             elif found in partners:
-                faults.add(name, DataError(f"{found} has two partners: {partners[found]} and {name}", path=s1_folder))
+                faults.add(
+                    name, DataError(f"{found} has two partners: {partners[found]} and {name}", path=s1_folder)
+                )
             else:
                 partners[found] = name
     return partners

@@ -38,7 +38,9 @@ def order(names: Sequence[str], seed: int) -> list[str]:
 
 def record_bytes(features: Sequence[Feature]) -> int:
     """Returns how long a record is, about."""
-    return _ENVELOPE + sum(int(np.prod(feature.shape)) * np.dtype(feature.dtype).itemsize for feature in features)
+    return _ENVELOPE + sum(
+        int(np.prod(feature.shape)) * np.dtype(feature.dtype).itemsize for feature in features
+    )
 
 
 def shard_count(records: int, record_size: int, shard_megabytes: float, shards: int | None) -> int:

@@ -51,9 +51,10 @@ class Plan:
         """Returns what a worker has to know to convert a shard."""
         names = self.splits[shard.split][shard.start : shard.stop]
         table = self.selection.metadata
-        labels = [None] * len(names) if table is None else [tuple(found) for found in table.labels(names)]
-        sources = (Source(name, self.selection.s1.get(name), of) for name, of in zip(names, labels))
-        return Job(self.setup, shard.file, shard.split, shard.split == "train", tuple(sources))
+        s1 = [self.selection.s1.get(name) for name in names]
+        labels = [None] * len(names) if table is None else table.labels(names)
+        sources = tuple(map(Source, names, s1, labels))
+        return Job(self.setup, shard.file, shard.split, shard.split == "train", sources)
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,12 @@ def make_plan(config: ConvertConfig, archive: Archive, faults: Faults) -> Plan:
         )
     ]
     setup = Setup(
-        archive, str(config.out), features, nomenclature, raster.choose(config.reader), config.on_error == "skip"
+        archive,
+        str(config.out),
+        features,
+        nomenclature,
+        raster.choose(config.reader),
+        config.on_error == "skip",
     )
     settings = {
         "features": [asdict(feature) for feature in features],
@@ -130,7 +136,8 @@ def make_plan(config: ConvertConfig, archive: Archive, faults: Faults) -> Plan:
 def _nomenclature(config: ConvertConfig, archive: Archive) -> str:
     if archive.layout == "v2" and config.nomenclature == "clc43":
         remedy = "version 2 has the 19 classes only: --nomenclature ben19, its default"
-        raise UsageError("--nomenclature clc43: version 2 has no labels of 43 classes", path=config.archive, remedy=remedy)
+        problem = "--nomenclature clc43, but version 2 has no labels of 43 classes"
+        raise UsageError(problem, path=config.archive, remedy=remedy)
     if config.nomenclature == "auto":
         return "clc43" if archive.layout == "v1" else "ben19"
     return config.nomenclature

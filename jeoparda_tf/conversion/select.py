@@ -79,7 +79,7 @@ def select(config: ConvertConfig, archive: Archive, faults: Faults) -> Selection
     table = None if archive.layout == "v1" else metadata.read(archive, config.include_snow_and_cloud)
     present = set(found.names)
     excluded = {"folder not named like a patch": found.strange}
-    unwanted = set()
+    unwanted: set[str] = set()
     for reason, names in _exclusions(config, archive):
         excluded[reason] = excluded.get(reason, 0) + len(present.intersection(names) - unwanted)
         unwanted.update(names)
@@ -106,11 +106,13 @@ def _check_split_source(config: ConvertConfig, archive: Archive) -> None:
         raise UsageError(
             "version 1 holds no split",
             path=archive.root,
-            remedy="name the published lists with --splits DIR (nearly all of their test patches touch a training patch, "
-            "so scores come out too good), or draw blocks apart with --split-fractions 0.6 0.2 0.2",
+            remedy="name the published lists with --splits DIR (nearly all of their test patches touch a training "
+            "patch, so scores come out too good), or draw blocks apart with --split-fractions 0.6 0.2 0.2",
         )
     if archive.layout == "v1" and config.include_snow_and_cloud:
-        raise UsageError("--include-snow-and-cloud is for version 2; version 1 is converted with all but --exclude")
+        raise UsageError(
+            "--include-snow-and-cloud is for version 2; version 1 is converted with all but --exclude"
+        )
 
 
 def _exclusions(config: ConvertConfig, archive: Archive) -> Iterable[tuple[str, list[str]]]:
@@ -155,7 +157,8 @@ def _one_split_each(entries: Iterable[Entry], faults: Faults) -> dict[str, Entry
             if first.split == entry.split:
                 problem, remedy = f"patch {entry.name} is in it twice", "remove one of the two lines"
             else:
-                problem, remedy = f"patch {entry.name} is in two splits, {first.split} and {entry.split}", "decide on one"
+                problem = f"patch {entry.name} is in two splits, {first.split} and {entry.split}"
+                remedy = "decide on one"
             faults.add(entry.name, DataError(problem, path=entry.file, remedy=remedy))
             twice.add(entry.name)
     for name in twice:
@@ -163,14 +166,15 @@ def _one_split_each(entries: Iterable[Entry], faults: Faults) -> dict[str, Entry
     return chosen
 
 
-def _drop_absent(chosen: dict[str, Entry], present: set[str], archive: Archive, faults: Faults) -> dict[str, int]:
+def _drop_absent(
+    chosen: dict[str, Entry], present: set[str], archive: Archive, faults: Faults
+) -> dict[str, int]:
     """Drops patches that the archive has not, and counts them: a half-extracted archive would quarantine thousands."""
     absent = [entry for entry in chosen.values() if entry.name not in present]
     if absent and not faults.skip:
-        names = ", ".join(entry.name for entry in absent[:3])
-        more = ", ..." if len(absent) > 3 else ""
+        names = ", ".join([entry.name for entry in absent[:3]] + ["..."] * (len(absent) > 3))
         raise DataError(
-            f"{len(absent):,} of the {len(chosen):,} patches listed in {absent[0].file} are not in the archive: {names}{more}",
+            f"{len(absent):,} of {len(chosen):,} listed patches are not in it: {names} (listed in {absent[0].file})",
             path=archive.root,
             remedy="extract the whole archive, or convert what is there with --on-error skip",
         )

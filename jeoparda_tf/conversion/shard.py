@@ -35,7 +35,7 @@ class Source(NamedTuple):
 
     name: str
     s1: Optional[str] = None
-    labels: Optional[tuple[str, ...]] = None
+    labels: Optional[list[str]] = None
 
 
 @dataclass(frozen=True)

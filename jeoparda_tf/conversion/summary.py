@@ -37,6 +37,9 @@ def print_summary(outcome: Outcome, config: ConvertConfig) -> None:
         where = f" (see {out / QUARANTINE})" if reason == "faulty" else ""
         console.print(f"left out: {count:,} {reason}{where}")
     if not manifest.statistics:
-        console.print("no train split, so no statistics of the bands: a model cannot be trained on these shards alone")
+        console.print(
+            "no train split, so no statistics of the bands: a model cannot be trained on these shards alone"
+        )
     console.print(f"shards, {FILE_NAME} and {TABLE_NAME} are in {out}")
-    console.print(f"next: python -m tfrecords_tools.show {out}\n      python -m jeoparda_tf.fit --data {out} --workdir RUN")
+    console.print(f"next: python -m tfrecords_tools.show {out}")
+    console.print(f"      python -m jeoparda_tf.fit --data {out} --workdir RUN")
