@@ -86,6 +86,9 @@ class LearningRate(_Callback):
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         self.run.optimizer.learning_rate = self.schedule(self.run.step)
 
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        logs["learning_rate"] = self.schedule(self.run.step - 1)
+
 
 class RanksInStep(_Callback):
     """Starts all ranks from the weights of rank 0, joins their BatchNorm statistics, checks that they did not drift."""
@@ -172,7 +175,7 @@ class Journal(_Callback):
                "images_per_second", "seconds")  # fmt: skip
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        row = {"epoch": epoch + 1, "step": self.run.step, "learning_rate": float(self.run.optimizer.learning_rate), **logs}
+        row = {"epoch": epoch + 1, "step": self.run.step, **logs}
         self.run.history.append({name: row.get(name) for name in self.COLUMNS})
         if distributed.rank() != 0:
             return

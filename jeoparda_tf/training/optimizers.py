@@ -27,7 +27,7 @@ def build(config: FitConfig) -> Any:
 
 
 def lamb(learning_rate: float, weight_decay: float) -> Any:
-    """Returns LAMB of tensorflow-addons, or our own where that cannot be imported; biases and norms stay undecayed."""
+    """Returns LAMB of tensorflow-addons, or our own where that cannot be imported; biases and norms take Adam's step."""
     exclude = ["bias", "beta", "gamma", "bn"]
     try:
         import tensorflow_addons as tfa
@@ -45,7 +45,7 @@ class Lamb(tf.keras.optimizers.Optimizer):  # type: ignore[misc]  # TensorFlow h
         beta_2: decay of the second moment.
         epsilon: added to the root of the second moment.
         weight_decay: added to the direction as weight_decay * weight.
-        exclude: weights whose name contains one of these stay undecayed (they are still scaled to their norm).
+        exclude: weights whose name contains one of these are neither decayed nor scaled to their norm.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class Lamb(tf.keras.optimizers.Optimizer):  # type: ignore[misc]  # TensorFlow h
         v.assign_add((tf.square(gradient) - v) * (1.0 - self.beta_2))
         corrected_m, corrected_v = m / (1.0 - self.beta_1**step), v / (1.0 - self.beta_2**step)
         direction = corrected_m / (tf.sqrt(corrected_v) + self.epsilon)
-        if self.decay and not any(part in variable.name for part in self.exclude):
+        if not any(part in variable.name for part in self.exclude):
             direction += self.decay * variable
-        weight_norm, direction_norm = tf.norm(variable), tf.norm(direction)
-        ratio = tf.where((weight_norm > 0) & (direction_norm > 0), weight_norm / direction_norm, 1.0)
-        variable.assign_sub(tf.cast(self.learning_rate, variable.dtype) * ratio * direction)
+            weight_norm, direction_norm = tf.norm(variable), tf.norm(direction)
+            direction *= tf.where((weight_norm > 0) & (direction_norm > 0), weight_norm / direction_norm, 1.0)
+        variable.assign_sub(tf.cast(self.learning_rate, variable.dtype) * direction)
 
     def get_config(self) -> dict[str, Any]:
         return {
