@@ -63,7 +63,16 @@ class Evaluation:
     @property
     def note(self) -> str:
         """What every picture says of itself."""
-        note = f"{self.split} split, {len(self.labels):,} patches, {self.nomenclature} ({len(self.classes)} classes)"
+        return self._with_origin(
+            f"{self.split} split, {len(self.labels):,} patches, {self.nomenclature} ({len(self.classes)} classes)"
+        )
+
+    @property
+    def run_note(self) -> str:
+        """What a picture of the training says of itself: nothing of the split that was evaluated."""
+        return self._with_origin(f"train and val split, {self.nomenclature} ({len(self.classes)} classes)")
+
+    def _with_origin(self, note: str) -> str:
         return note if self.origin == "BigEarthNet" else f"{note}. Not BigEarthNet: {self.origin}"
 
 

@@ -77,8 +77,11 @@ def choose(labels: np.ndarray, predicted: np.ndarray, each: int = _EACH) -> dict
     return picked
 
 
-def examples(evaluation: Evaluation) -> list[Example]:
+def examples(evaluation: Evaluation) -> tuple[list[Example], dict[str, tuple[str, ...]]]:
     """Reads the patches to show out of the shards that were evaluated.
+
+    Returns:
+        the patches, and the bands of each composite by its name.
 
     Raises:
         DataError: the shards are gone or damaged, or hold other records than were evaluated.
@@ -96,7 +99,7 @@ def examples(evaluation: Evaluation) -> list[Example]:
             raise _changed(evaluation)
         images = {name: stretch(composite(record, manifest.features, bands)) for name, bands in manifest.display.items()}
         found.append(Example(kind, i, rows[i]["name"], float(f1[i]), images, _names(evaluation, i)))
-    return found
+    return found, dict(manifest.display)
 
 
 def _changed(evaluation: Evaluation) -> DataError:

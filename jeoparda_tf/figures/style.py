@@ -16,8 +16,9 @@ DPI = 110
 WIDTH = 6.4
 SMALL, NORMAL, LARGE = 9, 10, 12
 
-# Okabe and Ito, "Color Universal Design" (2008). Its yellow is too light for lines on white.
-BLUE, VERMILION, GREEN, PURPLE, ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"
+# Hues of Okabe and Ito, "Color Universal Design" (2008), all but the blue darkened until text in them reads well on
+# white (contrast 5:1 and more).
+BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#B34700", "#007355", "#93396C"
 INK, GREY, FAINT = "#222222", "#666666", "#DDDDDD"
 
 
