@@ -1,0 +1,243 @@
+"""Scores a trained model on a split of its data: F1, precision, recall and average precision.
+
+Over ranks, put `horovodrun -np 2` before the command: the scores are the same for any number of ranks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Optional, TypeVar, Union
+
+import numpy as np
+
+from tfrecords_tools import cli, table
+from tfrecords_tools import manifest as manifests
+from tfrecords_tools.cli import option
+from tfrecords_tools.errors import DataError, Elsewhere, UsageError, UserError
+from tfrecords_tools.manifest import Manifest
+
+from .models.spec import ModelSpec, check_data
+from .scoring import results, thresholds
+from .scoring.scores import Scores, score
+from .training import workdir
+
+T = TypeVar("T")
+# Columns of a table in a log: the longest class name takes two lines.
+_LOG_WIDTH = 110
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """What to score, and how scores become predictions."""
+
+    workdir: Path = option("of the run that `fit` made")
+    split: str = option("split of the data to score", "test")
+    data: Optional[Path] = option("directory of shards; without it, the one the run was trained on", None)
+    checkpoint: str = option("best (by macro F1 on validation), last, or the number of a step", "best")
+    tune_thresholds: bool = option("find each class's threshold of the best F1 on the val split first", False)
+    threshold: float = option("for all classes, where they are not tuned", thresholds.DEFAULT)
+    batch: int = option("patches of one rank at a time", 64)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An evaluation whose parts were found to fit together."""
+
+    config: EvaluateConfig
+    checkpoint: Union[str, int]
+    directory: Path
+    manifest: Manifest
+    spec: ModelSpec
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A finished evaluation.
+
+    Attributes:
+        about: what was scored: `split`, `data`, `origin`, `nomenclature`, `model`, `step`, `thresholds`.
+        result: the scores.
+        seconds: that prediction took, from the first batch to the last.
+        path: of the JSON file.
+    """
+
+    about: dict[str, Any]
+    result: Scores
+    seconds: float
+    path: Path
+
+
+def plan(config: EvaluateConfig) -> Plan:
+    """Checks all that can be checked without TensorFlow.
+
+    Raises:
+        UsageError: a flag's value is out of range, the workdir is none, the data is not where the run had it.
+        DataError: the data lacks the split, or is not what the model was made for.
+    """
+    if not 0 <= config.threshold <= 1:
+        raise UsageError(f"--threshold is {config.threshold}, but must be 0 to 1")
+    if config.batch < 1:
+        raise UsageError(f"--batch is {config.batch}, but must be at least 1")
+    directory = config.data or Path(workdir.read_config(config.workdir)["data"])
+    if config.data is None and not directory.is_dir():
+        raise UsageError("the run's data is not there any more", path=directory, remedy="name it with --data")
+    manifest, spec = manifests.read(directory), workdir.read_spec(config.workdir)
+    check_data(spec, manifest, directory)
+    for split in (config.split, *(["val"] if config.tune_thresholds else [])):
+        if not manifest.split(split, directory).records:
+            raise DataError(f"split {split!r} has no records", path=directory)
+    return Plan(config, checkpoint_of(config.checkpoint), directory, manifest, spec)
+
+
+def checkpoint_of(name: str) -> Union[str, int]:
+    """Returns "best", "last" or a step; raises a UsageError for anything else."""
+    if name in ("best", "last"):
+        return name
+    if not name.isdecimal():
+        raise UsageError(f"--checkpoint is {name!r}, but must be best, last or the number of a step")
+    return int(name)
+
+
+def evaluate(job: Plan) -> Evaluation:
+    """Predicts the split on all ranks, scores it, and has rank 0 write the files.
+
+    Returns:
+        the same on every rank.
+
+    Raises:
+        UserError: with what was wrong on the lowest rank where something was; silent on the others.
+    """
+    from .stack import tf
+    from .training import distributed
+
+    distributed.start()
+    try:
+        return _evaluate(job)
+    except tf.errors.OpError as error:
+        if distributed.is_peer_failure(error):
+            raise Elsewhere(1) from error
+        raise
+
+
+def _evaluate(job: Plan) -> Evaluation:
+    from .training import distributed
+
+    config, classes = job.config, job.manifest.nomenclature.classes
+    model, _, step = _together(lambda: workdir.load_model(config.workdir, job.checkpoint))
+    about = {
+        "data": str(job.directory.resolve()), "origin": job.manifest.origin,
+        "nomenclature": job.manifest.nomenclature.name, "model": job.spec.name, "step": step,
+    }  # fmt: skip
+    cuts: Union[float, np.ndarray] = config.threshold
+    if config.tune_thresholds:
+        scores, labels = _predict(job, model, "val")
+        cuts = thresholds.tune(labels, scores)
+    begin = time.perf_counter()
+    scores, labels = _predict(job, model, config.split)
+    seconds = time.perf_counter() - begin
+    result = score(labels, scores, cuts)
+    how = "tuned on val" if config.tune_thresholds else f"{config.threshold:g} for all classes"
+    about = {"split": config.split, **about, "thresholds": how}
+    if distributed.rank() == 0:
+        if config.tune_thresholds:
+            results.write_thresholds(config.workdir, {**about, "split": "val"}, classes, result.thresholds)
+        results.write(config.workdir, about, result, classes, labels, scores)
+    return Evaluation(about, result, seconds, config.workdir / results.FOLDER / f"{config.split}.json")
+
+
+def _predict(job: Plan, model: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns scores and labels of a whole split, in the order of its records, on every rank."""
+    from .input import pipeline
+    from .scoring import inference
+    from .training import distributed
+
+    size, batch = distributed.size(), job.config.batch
+    dataset = pipeline.for_evaluation(
+        job.directory, job.manifest, split, job.spec.features, batch=batch, rank=distributed.rank(), size=size,
+        threads=distributed.threads() if distributed.local_size() > 1 else 0,
+    )  # fmt: skip
+    batches = -(-job.manifest.splits[split].records // (size * batch))
+    part = _together(lambda: inference.predict(model, dataset, directory=job.directory, batches=batches))
+    scores, labels = (distributed.gather(array) for array in part)
+    _together(lambda: check_complete(job.directory, job.manifest, split, scores, labels))
+    return scores, labels
+
+
+def check_complete(
+    directory: Path, manifest: Manifest, split: str, scores: np.ndarray, labels: np.ndarray
+) -> None:
+    """Raises a DataError unless every record of a split was predicted once, in order, each class with a number."""
+    expected = listed_labels(directory, manifest, split)
+    if len(labels) != manifest.splits[split].records or not np.array_equal(labels, expected):
+        problem = f"the records of {split} are not those that {manifests.TABLE_NAME} lists"
+        remedy = f"`python -m tfrecords_tools.verify {directory}` finds out why"
+        raise DataError(problem, path=directory, remedy=remedy)
+    wrong = np.flatnonzero(~np.isfinite(scores).all(axis=1))
+    if len(wrong):
+        problem = (
+            f"the model gives no number for {len(wrong)} records of {split}, first for record {wrong[0]}"
+        )
+        remedy = "take an earlier --checkpoint, or train with a lower learning rate"
+        raise DataError(problem, path=directory, remedy=remedy)
+
+
+def listed_labels(directory: Path, manifest: Manifest, split: str) -> np.ndarray:
+    """Returns the labels of a split as the table of records has them: uint8 [records, classes], in its order."""
+    import pyarrow.compute
+
+    rows = table.read(directory)
+    names = rows.filter(pyarrow.compute.equal(rows["split"], split))["labels"].to_pylist()
+    index = {name: number for number, name in enumerate(manifest.nomenclature.classes)}
+    labels = np.zeros((len(names), len(index)), np.uint8)
+    for row, present in zip(labels, names):
+        # A name the nomenclature lacks leaves its row short: it cannot equal the record's.
+        row[[index[name] for name in present if name in index]] = 1
+    return labels
+
+
+def _together(action: Callable[[], T]) -> T:
+    """Does something on every rank; if it fails on any, all end, and the lowest such rank says why."""
+    from .training import distributed
+
+    done: list[T] = []
+    problem: Optional[UserError] = None
+    try:
+        done.append(action())
+    except UserError as error:
+        problem = error
+    distributed.agree(problem)
+    return done[0]
+
+
+def show(evaluation: Evaluation, classes: Sequence[str]) -> None:
+    """Prints the tables, and where the files are."""
+    from rich.console import Console
+
+    about, records = evaluation.about, evaluation.result.records
+    origin = "" if about["origin"] == "BigEarthNet" else f"Not BigEarthNet: {about['origin']}. "
+    title = (
+        f"{origin}{about['split']} split, {records:,} patches, {about['nomenclature']} ({len(classes)} classes), "
+        f"{about['model']} of step {about['step']}, thresholds: {about['thresholds']}"
+    )
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _LOG_WIDTH
+    console.print(results.class_table(evaluation.result, classes, title))
+    console.print(results.average_table(evaluation.result))
+    rate = records / evaluation.seconds
+    print(f"predicted in {evaluation.seconds:.1f} s ({rate:,.0f} patches/s)\nwritten: {evaluation.path}")
+
+
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    """Parses the flags, evaluates, prints the scores."""
+    job = plan(cli.parse(EvaluateConfig, "python -m jeoparda_tf.evaluate", __doc__, argv))
+    evaluation = evaluate(job)
+    if cli.is_first_rank():
+        show(evaluation, job.manifest.nomenclature.classes)
+
+
+if __name__ == "__main__":
+    cli.run(main)
