@@ -20,7 +20,7 @@ ORIGIN = "random numbers"
 
 
 def patches(count: int, features: Sequence[Feature], classes: int, seed: int = 0) -> list[Patch]:
-    """Returns patches of random pixels and labels; the first has class 0 at least, the second 1, and so on."""
+    """Returns patches of random pixels and labels; the first has at least class 0, the next 1, and so on."""
     generator = np.random.default_rng(seed)
     return [_patch(index, features, classes, seed, generator) for index in range(count)]
 

@@ -5,8 +5,19 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Callable, Literal, NoReturn, Optional, Sequence, TypeVar, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    Callable,
+    Literal,
+    NoReturn,
+    Optional,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from .errors import UserError
 
@@ -17,7 +28,7 @@ _RANK_VARIABLES = ("HOROVOD_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_P
 
 
 def option(
-    help: str,  # noqa: A002 - the name argparse uses
+    help: str,
     default: Any = dataclasses.MISSING,
     *,
     group: Optional[str] = None,

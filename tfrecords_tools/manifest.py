@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Mapping, Optional
+from typing import Any, Optional
+
+import numpy as np
 
 from .errors import DataError
 
@@ -145,12 +150,23 @@ class Manifest:
         return tuple(name for feature in self.features for name in feature.band_names)
 
     def write(self, directory: Path) -> None:
-        """Writes `manifest.json` whole or not at all."""
+        """Writes `manifest.json` whole or not at all.
+
+        Raises:
+            DataError: the disk is full or the folder is gone.
+        """
         content = {"format": FORMAT, "format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
         path = directory / FILE_NAME
         temporary = path.with_suffix(".json.tmp")
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
-        temporary.replace(path)
+        try:
+            with temporary.open("w", encoding="utf-8") as file:
+                file.write(json.dumps(content, indent=1, allow_nan=False) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise DataError(f"cannot be written: {error.strerror or error}", path=path) from error
 
 
 def read(directory: Path) -> Manifest:
@@ -161,13 +177,14 @@ def read(directory: Path) -> Manifest:
     """
     path = directory / FILE_NAME
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         problem = "no manifest.json here" if directory.is_dir() else "no such directory"
-        remedy = "a finished conversion writes it last: run `python -m jeoparda_tf.convert` to its end"
+        remedy = "a conversion writes it last: let it finish, or name the folder that it wrote to"
         raise DataError(problem, path=directory, remedy=remedy) from None
     except (ValueError, OSError) as error:
-        raise DataError(f"cannot be read: {error}", path=path) from error
+        problem = error.strerror if isinstance(error, OSError) and error.strerror else f"no JSON: {error}"
+        raise DataError(f"cannot be read: {problem}", path=path) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise DataError(f"not a manifest of {FORMAT}", path=path)
     version = content.get("format_version")
@@ -178,9 +195,13 @@ def read(directory: Path) -> Manifest:
             remedy="convert the archive again, or use the release that wrote it",
         )
     try:
-        return _from_json(content)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"incomplete or malformed: {type(error).__name__} {error}", path=path) from error
+        manifest = _from_json(content)
+        _check(manifest)
+    except KeyError as error:
+        raise DataError(f"incomplete: it lacks {error}", path=path) from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"malformed: {error}", path=path) from error
+    return manifest
 
 
 def _from_json(content: Mapping[str, Any]) -> Manifest:
@@ -194,7 +215,7 @@ def _from_json(content: Mapping[str, Any]) -> Manifest:
     names = content["nomenclature"]
     return Manifest(
         features=tuple(feature(values) for values in content["features"]),
-        nomenclature=Nomenclature(names["name"], tuple(names["classes"]), tuple(tuple(c) for c in names["codes"])),
+        nomenclature=Nomenclature(names["name"], tuple(names["classes"]), tuple(map(tuple, names["codes"]))),
         splits={name: split(values) for name, values in content["splits"].items()},
         statistics={name: BandStatistics(**values) for name, values in content["statistics"].items()},
         display={name: tuple(bands) for name, bands in content["display"].items()},
@@ -203,3 +224,25 @@ def _from_json(content: Mapping[str, Any]) -> Manifest:
         excluded=content["excluded"],
         origin=content["origin"],
     )
+
+
+def _check(manifest: Manifest) -> None:
+    """Raises a ValueError if parts of the manifest do not fit together or cannot be meant."""
+    for feature in manifest.features:
+        size = math.prod(feature.shape) * np.dtype(feature.dtype).itemsize
+        if size <= 0 or (feature.bands and len(feature.bands) != feature.shape[-1]):
+            raise ValueError(
+                f"feature {feature.name!r}: shape {feature.shape} for {len(feature.bands)} bands"
+            )
+    for name, split in manifest.splits.items():
+        if len(split.label_counts) != len(manifest.nomenclature.classes):
+            raise ValueError(
+                f"split {name!r} counts {len(split.label_counts)} classes, the nomenclature has others"
+            )
+        for shard in split.shards:
+            if Path(shard.file).name != shard.file or shard.records < 0 or shard.bytes < 0:
+                raise ValueError(f"split {name!r} has an impossible shard: {shard}")
+    shown = {band for bands in manifest.display.values() for band in bands}
+    unknown = sorted((shown | set(manifest.statistics)) - set(manifest.bands))
+    if unknown:
+        raise ValueError(f"no feature holds the bands {', '.join(unknown)}")

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Optional
+from typing import Callable, Optional, TypeVar
 
 from .errors import DataError
 from .manifest import Shard
 from .tfrecord import frame
 
 TEMPORARY = ".tmp"
+Result = TypeVar("Result")
 
 
 class ShardWriter:
-    """A context manager around one TFRecord file. An exception inside leaves no file of the final name.
+    """A context manager around one TFRecord file: an exception inside leaves no file, a kill a temporary one.
 
-    `shard` holds the finished shard's entry for the manifest after the block.
+    `shard` holds the finished shard's entry for the manifest after the block. Entering and leaving the block
+    raise DataError where the file cannot be written.
     """
 
     shard: Shard
@@ -37,7 +40,7 @@ class ShardWriter:
         """Appends one serialised record; returns its position in the shard.
 
         Raises:
-            DataError: the disk is full or the folder is gone.
+            DataError: the disk is full or fails.
         """
         framed = frame(record)
         self._guard(lambda: self._file.write(framed))
@@ -46,13 +49,17 @@ class ShardWriter:
         self._records += 1
         return self._records - 1
 
-    def __exit__(self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]) -> None:
+    def __exit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
         try:
             if kind is None:
                 self._guard(self._finish)
         finally:
-            self._close_quietly()
-            self._temporary.unlink(missing_ok=True)
+            self._clean_up()
 
     def _finish(self) -> None:
         self._file.flush()
@@ -61,15 +68,17 @@ class ShardWriter:
         self._temporary.replace(self._path)
         self.shard = Shard(self._path.name, self._records, self._bytes, self._hash.hexdigest())
 
-    def _close_quietly(self) -> None:
-        try:
+    def _clean_up(self) -> None:
+        # A full disk fails once more when the buffer is flushed; the first error is the one to tell.
+        with contextlib.suppress(OSError):
             self._file.close()
-        except OSError:  # a full disk fails once more when the buffer is flushed; the first error is the one to tell
-            pass
+        with contextlib.suppress(OSError):
+            self._temporary.unlink()
 
-    def _guard(self, action):  # type: ignore[no-untyped-def]  # returns whatever the action returns
+    def _guard(self, action: Callable[[], Result]) -> Result:
         try:
             return action()
         except OSError as error:
-            remedy = "free some space or name another OUT, then run the same command again: finished shards are kept"
-            raise DataError(f"cannot be written: {error.strerror or error}", path=self._path, remedy=remedy) from error
+            remedy = "free some space or name another folder, then run the same command again"
+            problem = f"cannot be written: {error.strerror or error}"
+            raise DataError(problem, path=self._path, remedy=remedy) from error
