@@ -187,5 +187,6 @@ def _bands(rgb: np.ndarray) -> dict[str, np.ndarray]:
     for feature in S2_FEATURES:
         pixels = block_mean(reflectance, len(rgb) // feature.shape[0])
         for name in feature.band_names:
-            bands[name] = np.rint(pixels @ np.array(_MIXES[name])).astype(np.uint16)
+            mix = sum(weight * pixels[..., colour] for colour, weight in enumerate(_MIXES[name]))
+            bands[name] = np.rint(mix).astype(np.uint16)
     return bands

@@ -40,22 +40,21 @@ def smooth(field: int, x: np.ndarray, y: np.ndarray, size: float, octaves: int =
     """
     total, height = np.zeros((len(y), len(x))), 0.0
     for octave in range(octaves):
-        columns, across = _interpolation(x, size / 2**octave)
-        rows, along = _interpolation(y, size / 2**octave)
+        columns, column, across = _cells(x, size / 2**octave)
+        rows, row, along = _cells(y, size / 2**octave)
         lattice = 2.0 * uniform(field + octave, columns[None, :], rows[:, None]) - 1.0
-        total += 0.5**octave * (along @ lattice @ across.T)
+        lines = _between(lattice[row], lattice[row + 1], along[:, None])
+        total += 0.5**octave * _between(lines[:, column], lines[:, column + 1], across)
         height += 0.5**octave
     return total / height
 
 
-def _interpolation(positions: np.ndarray, size: float) -> tuple[np.ndarray, np.ndarray]:
-    """Lattice cells that the positions touch, int64 [n], and their weights, float64 [positions, n]."""
-    cell = np.floor(positions / size).astype(np.int64)
-    part = positions / size - cell
-    part = part * part * (3.0 - 2.0 * part)
-    cells = np.arange(cell.min(), cell.max() + 2)
-    weights = np.zeros((len(positions), len(cells)))
-    index = np.arange(len(positions))
-    weights[index, cell - cells[0]] = 1.0 - part
-    weights[index, cell - cells[0] + 1] = part
-    return cells, weights
+def _cells(positions: np.ndarray, size: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The lattice points around all positions; of each position, the index of the one before, and the part to go."""
+    before = np.floor(positions / size).astype(np.int64)
+    points = np.arange(before.min(), before.max() + 2)
+    return points, before - points[0], positions / size - before
+
+
+def _between(low: np.ndarray, high: np.ndarray, part: np.ndarray) -> np.ndarray:
+    return low + part * part * (3.0 - 2.0 * part) * (high - low)

@@ -106,12 +106,13 @@ def plan(patches: int, layout: Layout, seed: int, veils: bool = True) -> list[Pl
     if not 1 <= patches <= room:
         raise UsageError(f"--patches must be 1 to {room:,}, not {patches}")
     tiles = TILES[: max(1, min(len(TILES), patches // _FEWEST_A_TILE))]
-    rng = np.random.default_rng((seed, 1))
+    # Apart, so that both layouts show the same patches.
+    rng, split_rng = np.random.default_rng((seed, 1)), np.random.default_rng((seed, 2))
     hidden = _veils(patches, rng) if veils else {}
     places: list[Place] = []
     for index, tile in enumerate(tiles):
         count = (index + 1) * patches // len(tiles) - index * patches // len(tiles)
-        rank = np.arange(count) if layout == "v2" else rng.permutation(count)
+        rank = np.arange(count) if layout == "v2" else split_rng.permutation(count)
         splits = np.searchsorted(_SPLIT_ENDS, (rank + 0.5) / count, side="right")
         for (column, row), split in zip(_window(count, rng), splits):
             places.append(Place(tile, column, row, SPLITS[split], hidden.get(len(places))))
