@@ -52,7 +52,9 @@ def regions(seed: int, zone: int, x: np.ndarray, y: np.ndarray) -> Regions:
         y: northings of its rows in metres.
     """
     column, row = _nearest(seed, zone, x, y)
-    return Regions(_class_of(seed, zone, column, row), column, row)
+    columns, rows = (np.arange(cell.min(), cell.max() + 1) for cell in (column, row))
+    classes = _class_of(seed, zone, columns[None, :], rows[:, None])
+    return Regions(classes[row - rows[0], column - columns[0]], column, row)
 
 
 def _nearest(seed: int, zone: int, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -62,18 +64,23 @@ def _nearest(seed: int, zone: int, x: np.ndarray, y: np.ndarray) -> tuple[np.nda
         for axis in (0, 1)
     )
     east, north = (x[None, :] + shift_east) / _REGION, (y[:, None] + shift_north) / _REGION
-    cells = np.floor(east).astype(np.int64), np.floor(north).astype(np.int64)
+    cells = np.floor(north).astype(np.int64), np.floor(east).astype(np.int64)
+    rows, columns = (np.arange(cell.min() - 1, cell.max() + 2) for cell in cells)
+    seed_east = columns[None, :] + noise.uniform(
+        noise.key(seed, zone, "east"), columns[None, :], rows[:, None]
+    )
+    seed_north = rows[:, None] + noise.uniform(
+        noise.key(seed, zone, "north"), columns[None, :], rows[:, None]
+    )
     nearest = np.full(east.shape, np.inf)
-    column, row = np.zeros_like(cells[0]), np.zeros_like(cells[1])
+    row, column = np.zeros_like(cells[0]), np.zeros_like(cells[1])
     for step in np.ndindex(3, 3):
-        i, j = (cell + s - 1 for cell, s in zip(cells, step))
-        seed_east = i + noise.uniform(noise.key(seed, zone, "seed east"), i, j)
-        seed_north = j + noise.uniform(noise.key(seed, zone, "seed north"), i, j)
-        distance = (east - seed_east) ** 2 + (north - seed_north) ** 2
+        j, i = (cell - along[0] + s - 1 for cell, along, s in zip(cells, (rows, columns), step))
+        distance = (east - seed_east[j, i]) ** 2 + (north - seed_north[j, i]) ** 2
         closer = distance < nearest
         nearest = np.where(closer, distance, nearest)
-        column, row = np.where(closer, i, column), np.where(closer, j, row)
-    return column, row
+        row, column = np.where(closer, j, row), np.where(closer, i, column)
+    return column + columns[0], row + rows[0]
 
 
 def _class_of(seed: int, zone: int, column: np.ndarray, row: np.ndarray) -> np.ndarray:
