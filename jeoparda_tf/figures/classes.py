@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 from matplotlib.transforms import Bbox
 
@@ -25,19 +26,19 @@ def against_support(evaluation: Evaluation) -> style.Picture:
     scores = evaluation.result
     seen = np.flatnonzero(scores.support)
     support, f1 = scores.support[seen], scores.f1[seen]
-    figure = style.canvas(5.6, "F1 of each class against its support", _note(evaluation))
+    figure = style.canvas(5.4, "F1 of each class against its support", _note(evaluation))
     axes = style.plain(figure.add_subplot(), "both")
     axes.plot(support, f1, "o", color=style.BLUE, markersize=5.5, markeredgecolor="white", markeredgewidth=0.6)
     axes.set(xscale="log", xlabel=f"patches of the {evaluation.split} split that carry the class (log)", ylabel="F1")
     axes.set_ylim(-0.04, 1.04)
     axes.set_xlim(support.min() / 1.5, support.max() * 1.5)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axes.axhline(scores.macro.f1, color=style.VERMILION, linewidth=1.2, linestyle="--")
+    macro = axes.axhline(scores.macro.f1, color=style.VERMILION, linewidth=1.2, linestyle="--")
     axes.annotate(
         f"macro F1 {scores.macro.f1:.3f}", (0.995, scores.macro.f1), (0, 3), xycoords=("axes fraction", "data"),
         textcoords="offset points", ha="right", size=style.SMALL, color=style.VERMILION,
     )  # fmt: skip
-    named = _name_points(figure, axes, np.column_stack([support, f1]), [evaluation.classes[i] for i in seen])
+    named = _name_points(figure, axes, macro, np.column_stack([support, f1]), [evaluation.classes[i] for i in seen])
     caption = (
         f"Each point is a class: its F1, with {evaluation.threshold_note}, over the number of patches that carry it. "
         f"Macro F1 is the mean over all {len(evaluation.classes)} classes."
@@ -53,24 +54,24 @@ def bars(evaluation: Evaluation) -> style.Picture:
     """Draws F1 as bars, the most frequent class on top, names and numbers beside them."""
     scores = evaluation.result
     order = np.argsort(-scores.support, kind="stable")
-    names = [style.wrapped(evaluation.classes[i], 44) for i in order]
-    # A name of two lines needs more room than one of one.
-    heights = np.array([1.0 if "\n" not in name else 1.5 for name in names])
+    names = [style.wrapped(evaluation.classes[i], 30, 3) for i in order]
+    # A name of two or three lines needs more room than one of one.
+    heights = np.array([1.0 + 0.65 * name.count("\n") for name in names])
     middle = np.cumsum(heights) - heights / 2
     figure = style.canvas(1.5 + 0.205 * heights.sum(), "F1 by class", _note(evaluation))
     axes = style.plain(figure.add_subplot(), "x")
     axes.barh(middle, scores.f1[order], height=0.66, color=style.BLUE)
     axes.set_yticks(middle, names)
     axes.set_ylim(heights.sum() + 0.2, -1.3)
-    axes.set_xlim(0, 1.34)
-    axes.set_xticks(np.arange(0, 1.01, 0.25))
-    axes.set_xlabel("F1", x=0.5 / 1.34)
+    axes.set_xlim(0, 1.5)
+    axes.set_xticks((0, 0.5, 1))
+    axes.set_xlabel("F1", x=0.5 / 1.5)
     axes.tick_params(axis="y", length=0)
-    axes.text(1.32, -0.4, "patches", ha="right", va="center", size=style.SMALL, color=style.GREY)
+    axes.text(1.48, -0.4, "patches", ha="right", va="center", size=style.SMALL, color=style.GREY)
     for y, i in zip(middle, order):
         absent = scores.support[i] == 0
-        axes.text(scores.f1[i] + 0.012, y, "–" if absent else f"{scores.f1[i]:.2f}", va="center", size=style.SMALL, color=style.INK)
-        axes.text(1.32, y, f"{scores.support[i]:,}", va="center", ha="right", size=style.SMALL, color=style.GREY)
+        axes.text(scores.f1[i] + 0.015, y, "–" if absent else f"{scores.f1[i]:.2f}", va="center", size=style.SMALL, color=style.INK)
+        axes.text(1.48, y, f"{scores.support[i]:,}", va="center", ha="right", size=style.SMALL, color=style.GREY)
     caption = (
         f"F1 of each class, with {evaluation.threshold_note}; sorted by support, the number of patches of the split that carry "
         "the class (right). – marks a class that does not occur."
@@ -84,14 +85,14 @@ def _note(evaluation: Evaluation) -> str:
     return f"{evaluation.note}. F1 a class; {evaluation.threshold_note}."
 
 
-def _name_points(figure: Figure, axes: Axes, points: np.ndarray, names: Sequence[str]) -> int:
+def _name_points(figure: Figure, axes: Axes, line: Line2D, points: np.ndarray, names: Sequence[str]) -> int:
     """Writes names beside points where they hide nothing, those farthest from the trend first; returns how many."""
     figure.draw_without_rendering()
     # The layout is fixed from here on: names are placed in pixels.
     figure.set_layout_engine("none")
     pixels = axes.transData.transform(points)
     taken = [Bbox.from_extents(x - 4, y - 4, x + 4, y + 4) for x, y in pixels]
-    taken += [text.get_window_extent() for text in axes.texts]
+    taken += [artist.get_window_extent() for artist in (line, *axes.texts)]
     return sum(_name_point(axes, points[i], names[i], taken) for i in _by_distance_from_trend(points))
 
 
@@ -105,10 +106,10 @@ def _by_distance_from_trend(points: np.ndarray) -> np.ndarray:
 def _name_point(axes: Axes, point: np.ndarray, name: str, taken: list[Bbox]) -> bool:
     for dx, dy, ha, va in _PLACES:
         text = axes.annotate(
-            style.wrapped(name, 24), tuple(point), (dx, dy), textcoords="offset points", ha=ha, va=va,
+            style.wrapped(name, 22), tuple(point), (dx, dy), textcoords="offset points", ha=ha, va=va,
             size=style.SMALL, color=style.INK, linespacing=1.0, multialignment=ha,
         )  # fmt: skip
-        box = text.get_window_extent()
+        box = text.get_window_extent().padded(1)
         inside = axes.bbox.x0 < box.x0 and box.x1 < axes.bbox.x1 and axes.bbox.y0 < box.y0 and box.y1 < axes.bbox.y1
         if inside and not box.count_overlaps(taken):
             taken.append(box)

@@ -9,7 +9,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from . import style
 from .evaluation import Evaluation
 
-_SHOWN = 12
+_SHOWN = 10
 # One hue from light to dark: the order survives grey printing and every kind of colour vision.
 _COLOURS = LinearSegmentedColormap.from_list("blues", ["#F4F8FB", "#7FB6D9", style.BLUE, "#00324F"])
 
@@ -50,15 +50,16 @@ def draw(evaluation: Evaluation) -> style.Picture:
     shares, _ = false_alarms_given(labels, predicted)
     table = 100 * np.vstack([false_alarms(labels, predicted), shares])
     names = [evaluation.classes[i] for i in shown]
-    figure = style.canvas(7.2, "False alarms beside another class", f"{evaluation.note}; {evaluation.threshold_note}.")
+    rows = [f"{style.wrapped(name, 22)} ({support[i]:,})" for name, i in zip(names, shown)]
+    figure = style.canvas(6.4, "False alarms beside another class", f"{evaluation.note}; {evaluation.threshold_note}.")
     axes = figure.add_subplot()
     _cells(axes, table)
-    axes.set_xticks(range(len(names)), [style.wrapped(name, 24) for name in names], rotation=90, linespacing=0.95)
-    axes.set_yticks([-0.25, *range(1, len(names) + 1)], ["any patch", *(style.wrapped(name, 24) for name in names)], linespacing=0.95)
+    axes.set_xticks(range(len(names)), [style.wrapped(name, 22) for name in names], rotation=90, linespacing=0.95)
+    axes.set_yticks([-0.25, *range(1, len(names) + 1)], [f"any patch ({len(labels):,})", *rows], linespacing=0.95)
     axes.tick_params(labelsize=style.SMALL, length=0, labeltop=True, labelbottom=False)
-    axes.set_xlabel("wrongly predicted class j", size=style.NORMAL)
+    axes.set_xlabel("class j, wrongly predicted\n(% of the patches that have i but not j)", size=style.NORMAL)
     axes.xaxis.set_label_position("top")
-    axes.set_ylabel("class i that the patch carries", size=style.NORMAL)
+    axes.set_ylabel("class i, carried by the patch (patches)", size=style.NORMAL)
     caption = (
         f"Row i, column j: among the patches that carry class i but not class j, the percentage for which j was predicted all the "
         f"same (false alarms of j given i). The row on top is the same over all patches without j: a cell well above it is a "

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from tfrecords_tools.errors import DataError
 
@@ -63,8 +63,8 @@ def draw(history: Mapping[str, np.ndarray], note: str) -> style.Picture:
     f1.set_ylim(0, 1)
     rate.set(ylabel="learning rate", xlabel="epoch")
     rate.set_ylim(bottom=0)
-    rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
-    rate.yaxis.get_offset_text().set_size(style.SMALL)
+    rate.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    figure.align_ylabels()
     rate.xaxis.set_major_locator(MaxNLocator(integer=True))
     best = best_epoch(history)
     if best is not None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from tfrecords_tools.errors import DataError, UsageError
 
+from ..scoring import results
 from ..scoring.scores import Scores, score
 
 
@@ -26,7 +27,8 @@ class Evaluation:
         nomenclature: their name, "clc43" or "ben19".
         origin: what the pixels are.
         data: directory of the shards.
-        step: global step of the checkpoint; None where it was not noted.
+        step: global step of the checkpoint.
+        decision: how scores became names, for instance "tuned on val".
         labels: bool [patches, classes].
         scores: float32 [patches, classes].
         thresholds: float64 [classes].
@@ -37,7 +39,8 @@ class Evaluation:
     nomenclature: str
     origin: str
     data: Path
-    step: int | None
+    step: int
+    decision: str
     labels: np.ndarray
     scores: np.ndarray
     thresholds: np.ndarray
@@ -54,11 +57,9 @@ class Evaluation:
 
     @property
     def threshold_note(self) -> str:
-        """How scores became names."""
+        """How scores became names, in words."""
         low, high = self.thresholds.min(), self.thresholds.max()
-        if low == high:
-            return f"threshold {low:.2g} for every class"
-        return f"one threshold a class, {low:.2f} to {high:.2f}"
+        return f"thresholds {self.decision}" + ("" if low == high else f" ({low:.2f} to {high:.2f})")
 
     @property
     def note(self) -> str:
@@ -70,7 +71,7 @@ class Evaluation:
     @property
     def run_note(self) -> str:
         """What a picture of the training says of itself: nothing of the split that was evaluated."""
-        return self._with_origin(f"train and val split, {self.nomenclature} ({len(self.classes)} classes)")
+        return self._with_origin(f"train and val splits, {self.nomenclature} ({len(self.classes)} classes)")
 
     def _with_origin(self, note: str) -> str:
         return note if self.origin == "BigEarthNet" else f"{note}. Not BigEarthNet: {self.origin}"
@@ -83,7 +84,7 @@ def read(workdir: Path, split: str) -> Evaluation:
         UsageError: that split was not evaluated yet.
         DataError: a file is damaged or does not fit the other.
     """
-    path = workdir / "evaluation" / f"{split}.json"
+    path = workdir / results.FOLDER / f"{split}.json"
     command = f"python -m jeoparda_tf.evaluate --workdir {workdir} --split {split}"
     if not path.is_file():
         raise UsageError(f"no evaluation of the {split} split yet", path=path, remedy=f"run: {command}")
@@ -96,13 +97,14 @@ def read(workdir: Path, split: str) -> Evaluation:
             nomenclature=summary["nomenclature"],
             origin=summary["origin"],
             data=Path(summary["data"]),
-            step=summary.get("step"),
+            step=int(summary["step"]),
+            decision=summary["thresholds"],
             labels=arrays["labels"] != 0,
             scores=arrays["scores"],
             thresholds=np.asarray(arrays["thresholds"], np.float64),
         )
-    except (KeyError, TypeError) as error:
-        raise DataError(f"incomplete: {error}", path=path, remedy=f"evaluate again: {command}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"incomplete: {type(error).__name__} {error}", path=path, remedy=f"evaluate again: {command}") from error
     _check(evaluation, path.with_suffix(".npz"), command)
     return evaluation
 

@@ -17,12 +17,12 @@ from tfrecords_tools.errors import DataError
 from tfrecords_tools.manifest import Manifest
 from tfrecords_tools.pictures import composite, stretch
 
-from ..scoring.scores import precision_recall_f1
+from ..scoring.scores import ratio
 from . import style
 from .evaluation import Evaluation
 
 _EACH = 2
-_SIDE = 1.55  # inches of a patch
+_SIDE = 1.2  # inches of a patch
 _LINE = 0.158  # inches of a line of names
 _MARKS = {"right": ("✓", style.GREEN), "missed": ("–", style.VERMILION), "false alarm": ("+", style.PURPLE)}
 
@@ -50,8 +50,7 @@ class Example:
 
 def sample_f1(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Returns float64 [patches]: F1 of each patch's label set; 0 where there is neither label nor prediction."""
-    tp, fp, fn = (counts.sum(1) for counts in (labels & predicted, predicted & ~labels, labels & ~predicted))
-    return precision_recall_f1(tp, fp, fn)[2]
+    return ratio(2 * (labels & predicted).sum(1), labels.sum(1) + predicted.sum(1))
 
 
 def choose(labels: np.ndarray, predicted: np.ndarray, each: int = _EACH) -> dict[str, list[int]]:
@@ -135,10 +134,14 @@ def draw(evaluation: Evaluation, shown: Sequence[Example], displays: dict[str, t
         displays: bands of each composite, for its heading.
     """
     texts = [_lines(example) for example in shown]
-    heights = [max(_SIDE + 0.12, _LINE * (len(lines) + 1) + 0.1) for lines in texts]
-    figure = style.canvas(1.25 + sum(heights), "Example patches", f"{evaluation.note}; F1 here: of each patch's label set (sample F1); {evaluation.threshold_note}.")
+    heights = [max(_SIDE, _LINE * (len(lines) + 1)) + 0.2 for lines in texts]
+    note = (
+        f"✓ right   – missed   + false alarm.   {evaluation.note}; F1: of each patch's label set (sample F1); "
+        f"{evaluation.threshold_note}."
+    )
+    figure = style.canvas(1.3 + sum(heights), "Example patches", note)
     columns = len(displays) + 1
-    widths = [*[_SIDE] * len(displays), style.WIDTH - 0.3 - _SIDE * len(displays)]
+    widths = [*[_SIDE] * len(displays), style.WIDTH - 0.25 - _SIDE * len(displays)]
     grid = figure.subplots(len(shown), columns, squeeze=False, gridspec_kw={"height_ratios": heights, "width_ratios": widths})
     for axes, example, lines in zip(grid, shown, texts):
         for image_axes, image in zip(axes, example.images.values()):
@@ -148,7 +151,7 @@ def draw(evaluation: Evaluation, shown: Sequence[Example], displays: dict[str, t
         axes.set_title(f"{name}\n{', '.join(bands)}", size=style.SMALL, color=style.INK)
     caption = (
         "The two patches with the highest F1 of their label set (of those with equal F1 the ones with most labels), two at the "
-        "median and the two lowest. ✓ green: right; – orange: missed; + pink: false alarm. Each picture is stretched on its "
+        "median and the two lowest. ✓ green: right; – orange: missed; + purple: false alarm. The record counts from 0 within the split. Each picture is stretched on its "
         "own from the 2nd to the 98th percentile of each band, so brightness does not compare between patches."
     )
     return style.Picture("examples", "Example patches", caption, _alt(shown), figure)
@@ -167,7 +170,7 @@ def _lines(example: Example) -> list[tuple[str, str, str]]:
     lines = []
     for kind, name in example.names:
         mark, colour = _MARKS[kind]
-        first, *rest = textwrap.wrap(name, 36)
+        first, *rest = textwrap.wrap(name, 30)
         lines += [(mark, first, colour), *(("", more, colour) for more in rest)]
     return lines or [("", "no label, none predicted", style.GREY)]
 
@@ -175,7 +178,7 @@ def _lines(example: Example) -> list[tuple[str, str, str]]:
 def _write(axes: Axes, example: Example, lines: Sequence[tuple[str, str, str]]) -> None:
     axes.set_axis_off()
     top = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top", "annotation_clip": False}
-    heading = f"{example.kind}: F1 {example.f1:.2f}"
+    heading = f"{example.kind}: F1 {example.f1:.2f}, record {example.index}"
     axes.annotate(heading, (0, 1), (4, 0), size=style.SMALL, weight="bold", color=style.INK, **top)
     for number, (mark, text, colour) in enumerate(lines, start=1):
         drop = -72 * _LINE * number - 2

@@ -5,28 +5,27 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 
-from ..scoring.scores import cuts_at_positives
 from . import style
 from .evaluation import Evaluation
 
 _EACH = 4
 _COLUMNS = 2
-_POINTS = 2000
 
 
 def curve(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Computes the curve at every cut that gains a positive; between them it is a step, not interpolated.
+    """Computes precision and recall with the threshold at each score, from the highest down; not interpolated.
 
     Args:
         labels: bool [n], at least one of them true.
         scores: float [n].
 
     Returns:
-        recall, ascending, and precision; float64 [distinct scores of positives].
+        recall, ascending, and precision; float64 [distinct scores].
     """
-    values, hits, predicted = cuts_at_positives(labels, scores)
-    last = np.flatnonzero(np.diff(values[::-1], append=-np.inf))
-    return (hits / len(values))[::-1][last], (hits / predicted)[::-1][last]
+    order = np.argsort(-scores, kind="stable")
+    last = np.flatnonzero(np.diff(scores[order], append=-np.inf))  # equal scores share a cut
+    hits = np.cumsum(labels[order])[last]
+    return hits / labels.sum(), hits / (last + 1)
 
 
 def chosen(support: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -52,6 +51,7 @@ def draw(evaluation: Evaluation) -> style.Picture:
                 _panel(axes, evaluation, classes[row], micro, style.BLUE if column == 0 else style.VERMILION)
             else:
                 axes.set_visible(False)
+    grid[0, 0].annotate("grey: micro", (0.02, 0.05), xycoords="axes fraction", size=style.SMALL, color=style.GREY)
     for axes in grid[-1]:
         axes.set_xlabel("recall")
     for axes in grid[:, 0]:
@@ -78,13 +78,13 @@ def _panel(axes: Axes, evaluation: Evaluation, i: int, micro: tuple[np.ndarray, 
             scores.recall[i], scores.precision[i], "o", color=colour, markersize=7, markeredgecolor="white", clip_on=False, zorder=5
         )
     axes.set(xlim=(0, 1), ylim=(0, 1.03), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
-    name = style.wrapped(evaluation.classes[i], 40)
+    name = style.wrapped(evaluation.classes[i], 32)
     figures = f"AP {scores.average_precision[i]:.2f}   n = {scores.support[i]:,}"
     axes.set_title(f"{name}\n{figures}", size=style.SMALL, loc="left", color=style.INK, linespacing=1.15)
 
 
 def _steps(axes: Axes, recall: np.ndarray, precision: np.ndarray, **line: object) -> None:
-    """Draws the curve from recall 0, holding the precision of the next cut; thinned, as pixels are few."""
-    keep = np.unique(np.linspace(0, len(recall) - 1, _POINTS).round().astype(int))
-    x, y = np.concatenate([[0], recall[keep]]), np.concatenate([precision[keep[:1]], precision[keep]])
-    axes.plot(x, y, drawstyle="steps-pre", **line)  # type: ignore[arg-type]  # line properties
+    """Draws the curve as steps from recall 0, without the points that fall on the same thousandth as the one before."""
+    points = np.column_stack([np.append(0, recall), np.append(precision[0], precision)])
+    moved = np.diff(np.round(1000 * points), axis=0, prepend=-1).any(axis=1)
+    axes.plot(*points[moved].T, drawstyle="steps-pre", clip_on=False, **line)  # type: ignore[arg-type]  # line properties

@@ -13,6 +13,7 @@ import numpy as np
 from tfrecords_tools.errors import DataError
 
 from ..models.spec import ModelSpec
+from ..scoring.thresholds import DEFAULT
 from ..training import workdir as run
 from .curves import best_epoch
 from .evaluation import Evaluation
@@ -50,7 +51,7 @@ def facts(
         "Evaluated on": f"{evaluation.split} split, {len(evaluation.labels):,} patches of {evaluation.data}",
         "Nomenclature": f"{evaluation.nomenclature}, {len(evaluation.classes)} classes",
         "Epochs": epochs,
-        "Checkpoint": None if evaluation.step is None else f"step {evaluation.step:,}",
+        "Checkpoint": f"step {evaluation.step:,}",
         "Ranks and batch": _ranks(ranks, config.get("batch")),
         "Optimizer": _optimizer(config),
         "Decision": evaluation.threshold_note,
@@ -84,10 +85,10 @@ def commands(workdir: Path, evaluation: Evaluation, ranks: int | None) -> list[s
     """Returns the command lines that train, evaluate and report again, in another workdir."""
     launcher = f"horovodrun -np {ranks} " if ranks and ranks > 1 else ""
     config, again = shlex.quote(str(workdir / run.CONFIG)), "RUN-AGAIN"
-    # Thresholds that differ can only have come from tuning.
-    tuned = " --tune-thresholds" if np.ptp(evaluation.thresholds) > 0 else ""
+    first = evaluation.thresholds[0]
+    cuts = " --tune-thresholds" if evaluation.decision.startswith("tuned") else "" if first == DEFAULT else f" --threshold {first:g}"
     return [
         f"{launcher}python -m jeoparda_tf.fit --config {config} --workdir {again}",
-        f"python -m jeoparda_tf.evaluate --workdir {again} --split {evaluation.split}{tuned}",
+        f"python -m jeoparda_tf.evaluate --workdir {again} --split {evaluation.split}{cuts}",
         f"python -m jeoparda_tf.report --workdir {again} --split {evaluation.split}",
     ]
