@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import (
+    TYPE_CHECKING,
     Any,
     Callable,
     Literal,
@@ -19,7 +20,10 @@ from typing import (
     get_type_hints,
 )
 
-from .errors import UserError
+from .errors import UsageError, UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Config = TypeVar("Config")
 
@@ -64,7 +68,8 @@ def parse(config: type[Config], prog: str, description: str, argv: Optional[Sequ
             sys.exit(2)
 
     parser = Parser(prog=prog, description=description)
-    parser.add_argument("--config", action=ActionConfigFile, help="YAML file with any of these flags, as flag_name: value")
+    config_help = "YAML file with any of these flags, as flag_name: value"
+    parser.add_argument("--config", action=ActionConfigFile, help=config_help)
     groups: dict[Optional[str], Any] = {None: parser}
     hints = get_type_hints(config)
     for field in dataclasses.fields(config):  # type: ignore[arg-type]  # a dataclass type, which TypeVar cannot say
@@ -109,7 +114,9 @@ def _frozen(value: Any) -> Any:
 def run(main: Callable[[], Optional[int]]) -> NoReturn:
     """Runs a command and exits: 0 done, 1 data error, 2 usage error, 130 interrupted. Never a traceback for those."""
     try:
-        sys.exit(main() or 0)
+        code = main() or 0
+        sys.stdout.flush()  # here, where a closed pipe is still caught
+        sys.exit(code)
     except UserError as error:
         if str(error):
             print(f"error: {error}", file=sys.stderr)
@@ -121,6 +128,16 @@ def run(main: Callable[[], Optional[int]]) -> NoReturn:
         # `... | head` closed the pipe: nothing is wrong, but Python would complain again when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:  # a full disk, a vanished mount: nothing a traceback would explain
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def console() -> Console:
+    """Returns where tables are printed: as wide as the terminal, 140 columns into files and pipes."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140)
 
 
 def is_first_rank() -> bool:
@@ -130,9 +147,9 @@ def is_first_rank() -> bool:
 
 def existing_folder(path: Path, what: str) -> Path:
     """Returns `path` if it is a folder, else raises a UsageError that names it."""
-    from .errors import UsageError
-
     if not path.is_dir():
-        problem = f"no such folder for {what}" if not path.exists() else f"not a folder, but {what} must be one"
+        problem = (
+            f"no such folder for {what}" if not path.exists() else f"not a folder, but {what} must be one"
+        )
         raise UsageError(problem, path=path)
     return path
