@@ -96,14 +96,22 @@ def open_archive(path: Path, s1: Optional[Path] = None) -> Archive:
     for what, folder in (("the archive", path), ("--s1", s1)):
         if folder is not None and not folder.is_dir():
             problem = "not a folder" if folder.exists() else "no such folder"
-            remedy = (
-                "name the folder that the published archive was extracted into" if folder.exists() else None
-            )
+            remedy = "name the folder that the published archive was extracted into"
             raise UsageError(f"{problem} for {what}", path=folder, remedy=remedy)
+        if folder is not None and not _readable(folder):
+            raise UsageError(f"no permission to read {what}", path=folder)
     layout = _layout(path)
     if layout is None:
         raise UsageError("not a BigEarthNet archive", path=path, remedy=_right_path(path.absolute()))
+    if s1 is not None and not any(name.startswith("S1") for name in _folders(os.fspath(s1))):
+        kind = "patches like S1A_IW_GRDH_1SDV_20170613T165043_33UUP_87_48" if layout == "v1" else "scenes"
+        remedy = f"--s1 takes the folder that holds the folders of Sentinel-1 {kind}"
+        raise UsageError("no Sentinel-1 data in it", path=s1, remedy=remedy)
     return Archive(layout, os.fspath(path), None if s1 is None else os.fspath(s1))
+
+
+def _readable(folder: Path) -> bool:
+    return os.access(folder, os.R_OK | os.X_OK)
 
 
 def _layout(path: Path) -> Optional[str]:
@@ -116,7 +124,8 @@ def _layout(path: Path) -> Optional[str]:
 def _right_path(path: Path) -> str:
     """Looks two levels up and one down for the archive that was meant."""
     below = sorted(entry for entry in path.iterdir() if entry.is_dir())[:100]
-    found = next((folder for folder in (path.parent, path.parent.parent, *below) if _layout(folder)), None)
+    near = (folder for folder in (path.parent, path.parent.parent, *below) if _readable(folder))
+    found = next((folder for folder in near if _layout(folder)), None)
     if found:
         return f"did you mean {found} ?"
     if not any(path.iterdir()):

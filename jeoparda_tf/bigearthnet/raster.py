@@ -131,7 +131,7 @@ def _rasterio() -> ReadBand:
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning
 
-    warnings.simplefilter("ignore", NotGeoreferencedWarning)  # where a patch lies plays no part here
+    warnings.simplefilter("ignore", NotGeoreferencedWarning)  # where a patch lies plays no part
 
     def read(path: str, size: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         with rasterio.Env(**_GDAL_OPTIONS), rasterio.open(path, driver="GTiff", sharing=False) as dataset:

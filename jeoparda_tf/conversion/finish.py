@@ -12,11 +12,11 @@ import numpy as np
 from jeoparda_tf.bigearthnet.bands import DISPLAY
 from jeoparda_tf.bigearthnet.nomenclature import NOMENCLATURES
 from tfrecords_tools import table
-from tfrecords_tools.manifest import BandStatistics, Feature, Manifest, Split
+from tfrecords_tools.manifest import FILE_NAME, BandStatistics, Feature, Manifest, Split
 from tfrecords_tools.statistics import RecordSums
 
 from .faults import Fault
-from .output import QUARANTINE, write_json
+from .output import QUARANTINE, cannot_write, write_json
 from .shard import Setup, ShardResult
 
 
@@ -64,7 +64,10 @@ def finish(
         excluded={reason: count for reason, count in counts.items() if count},
         origin=origin,
     )
-    manifest.write(directory)
+    try:
+        manifest.write(directory)
+    except OSError as error:
+        raise cannot_write(directory / FILE_NAME, error) from error
     return manifest
 
 

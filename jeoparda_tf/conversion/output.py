@@ -100,7 +100,7 @@ class Output:
                 path.unlink(missing_ok=True)
 
     def _files(self) -> list[Path]:
-        return [path for path in self.directory.iterdir() if _OURS.fullmatch(path.name)]
+        return [path for path in self.directory.glob("*") if _OURS.fullmatch(path.name)]
 
     def record(self, result: ShardResult) -> None:
         """Notes a finished shard."""
@@ -138,8 +138,14 @@ def write_json(path: Path, content: Any) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        remedy = "free some space, then run the same command again: finished shards are kept"
-        raise DataError(f"cannot be written: {error.strerror}", path=path, remedy=remedy) from error
+        temporary.unlink(missing_ok=True)
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> DataError:
+    """Returns the error to raise when a file cannot be written."""
+    remedy = "free some space, then run the same command again: finished shards are kept"
+    return DataError(f"cannot be written: {error.strerror or error}", path=path, remedy=remedy)
 
 
 def _read_json(path: Path) -> Optional[dict[str, Any]]:

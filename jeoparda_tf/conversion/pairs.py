@@ -6,7 +6,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 from jeoparda_tf.bigearthnet.archive import read_json
-from tfrecords_tools.errors import DataError, UsageError
+from tfrecords_tools.errors import DataError
 
 from .faults import Faults
 
@@ -21,16 +21,12 @@ def pair(s1_folder: str, faults: Faults) -> dict[str, str]:
         names of Sentinel-1 patches by those of Sentinel-2.
 
     Raises:
-        UsageError: the folder holds no Sentinel-1 patch.
         DataError: a file is faulty, or two name the same patch, and faults are not skipped.
     """
     from tqdm import tqdm
 
     with os.scandir(s1_folder) as entries:
         names = sorted(entry.name for entry in entries if entry.name.startswith("S1") and entry.is_dir())
-    if not names:
-        remedy = "--s1 takes the folder that holds folders like S1A_IW_GRDH_1SDV_20170613T165043_33UUP_87_48"
-        raise UsageError("no Sentinel-1 patch in it", path=s1_folder, remedy=remedy)
     partners: dict[str, str] = {}
     with ThreadPoolExecutor(_THREADS) as pool:
         read = pool.map(lambda name: _partner(f"{s1_folder}/{name}/{name}_labels_metadata.json"), names)

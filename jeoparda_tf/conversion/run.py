@@ -101,8 +101,9 @@ def convert(config: ConvertConfig) -> Outcome:
 def make_plan(config: ConvertConfig, archive: Archive, faults: Faults) -> Plan:
     """Decides on everything: patches, splits, order, shards."""
     nomenclature = _nomenclature(config, archive)
-    if config.reference_maps and archive.layout == "v1":
-        raise UsageError("--reference-maps: version 1 has none", path=config.archive)
+    if config.reference_maps and not Path(archive.root, archives.MAP_FOLDER).is_dir():
+        why = "version 1 has none" if archive.layout == "v1" else f"there is no {archives.MAP_FOLDER} in it"
+        raise UsageError(f"--reference-maps, but {why}", path=config.archive)
     selection = select(config, archive, faults)
     splits = {split: plan.order(names, config.seed) for split, names in selection.splits.items()}
     features = bands.features(s1=config.s1 is not None, reference_map=config.reference_maps)
