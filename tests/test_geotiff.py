@@ -31,7 +31,9 @@ def test_real_version_1_files_come_out_byte_for_byte(shared_data: Path) -> None:
     assert [path.name for path in paths if _encode_again(path) != path.read_bytes()] == []
 
 
-def test_real_version_2_files_come_out_with_the_same_pixels_and_tags(shared_data: Path, tmp_path: Path) -> None:
+def test_real_version_2_files_come_out_with_the_same_pixels_and_tags(
+    shared_data: Path, tmp_path: Path
+) -> None:
     paths = sorted((shared_data / "bigearthnet-v2").rglob("*.tif"))
     assert len(paths) == 13
     for path in paths:
@@ -52,12 +54,18 @@ def test_real_version_2_files_come_out_with_the_same_pixels_and_tags(shared_data
     corner=st.tuples(st.integers(100_000, 900_000), st.integers(0, 9_000_000)),
 )
 def test_rasterio_reads_what_was_written(
-    tmp_path_factory: pytest.TempPathFactory, shape: tuple[int, int], kind: str, zone: int, corner: tuple[int, int]
+    tmp_path_factory: pytest.TempPathFactory,
+    shape: tuple[int, int],
+    kind: str,
+    zone: int,
+    corner: tuple[int, int],
 ) -> None:
     rng = np.random.default_rng(0)
     array = rng.integers(0, 2**16, shape).astype(np.float32 if kind == "float32" else np.uint16)
     path = tmp_path_factory.mktemp("tif") / "a.tif"
-    path.write_bytes(encode(array, zone=zone, left=corner[0], top=corner[1], gsd=20.0, deflate=kind == "deflate"))
+    path.write_bytes(
+        encode(array, zone=zone, left=corner[0], top=corner[1], gsd=20.0, deflate=kind == "deflate")
+    )
     with rasterio.open(path) as file:
         assert np.array_equal(file.read(1), array)
         assert file.dtypes == (array.dtype.name,)
@@ -72,7 +80,11 @@ def test_gdal_reads_the_same(tmp_path: Path) -> None:
 
     gdal.UseExceptions()
     array = np.arange(14400, dtype=np.uint16).reshape(120, 120)
-    for name, flavour in {"plain": {}, "nodata": {"nodata": 0}, "deflate": {"nodata": 0, "deflate": True}}.items():
+    for name, flavour in {
+        "plain": {},
+        "nodata": {"nodata": 0},
+        "deflate": {"nodata": 0, "deflate": True},
+    }.items():
         path = tmp_path / f"{name}.tif"
         path.write_bytes(encode(array, zone=33, left=404400, top=5342400, gsd=10, **flavour))
         dataset = gdal.Open(str(path))

@@ -85,7 +85,16 @@ def test_arrays_are_as_the_features_say(pictures: list[scene.Picture]) -> None:
 
 def test_levels_are_those_of_the_archive(pictures: list[scene.Picture]) -> None:
     # Means of BigEarthNet version 1: within a third of them.
-    wanted = {"B02": 430, "B04": 590, "B05": 951, "B08": 2219, "B8A": 2266, "B09": 2246, "B11": 1594, "B12": 1009}
+    wanted = {
+        "B02": 430,
+        "B04": 590,
+        "B05": 951,
+        "B08": 2219,
+        "B8A": 2266,
+        "B09": 2246,
+        "B11": 1594,
+        "B12": 1009,
+    }
     for band, mean in wanted.items():
         assert np.mean([picture.s2[band] for picture in pictures]) == pytest.approx(mean, rel=0.34)
 
@@ -105,7 +114,10 @@ def test_coarser_bands_are_means_of_the_fine_grid() -> None:
     bands = scene._sentinel2(fine, np.ones(12), Still())  # type: ignore[arg-type]
     for name, factor in {"B03": 2, "B11": 4, "B09": 12}.items():
         band = fine[..., spectra.SPECTRUM_BANDS.index(name)]
-        wanted = [[band[r : r + factor, c : c + factor].mean() for c in range(0, 240, factor)] for r in range(0, 240, factor)]
+        wanted = [
+            [band[r : r + factor, c : c + factor].mean() for c in range(0, 240, factor)]
+            for r in range(0, 240, factor)
+        ]
         np.testing.assert_allclose(bands[name], np.rint(wanted))
 
 
@@ -146,7 +158,9 @@ def test_radar_sees_smooth_water_dark_and_towns_bright(pictures: list[scene.Pict
 
 
 def test_snow_and_cloud_hide_the_ground_but_not_its_labels() -> None:
-    clear, snow, cloud = (scene.Scene(0)(Place(TILES[0], 7, 9, "train", veil)) for veil in (None, "snow", "cloud"))
+    clear, snow, cloud = (
+        scene.Scene(0)(Place(TILES[0], 7, 9, "train", veil)) for veil in (None, "snow", "cloud")
+    )
     assert np.array_equal(clear.mask, snow.mask)
     assert min(snow.s2["B02"].mean(), cloud.s2["B02"].mean()) > 4 * clear.s2["B02"].mean()
     assert snow.s2["B11"].mean() < 0.5 * cloud.s2["B11"].mean()  # what tells snow from cloud
