@@ -1,7 +1,7 @@
 """Trains a multi-label classifier on shards, in one process or many.
 
-    python -m jeoparda_tf.fit --data DIR --workdir RUN
-    horovodrun -np 2 python -m jeoparda_tf.fit --data DIR --workdir RUN
+python -m jeoparda_tf.fit --data DIR --workdir RUN
+horovodrun -np 2 python -m jeoparda_tf.fit --data DIR --workdir RUN
 """
 
 from __future__ import annotations

@@ -38,11 +38,15 @@ def encode(patch: Patch, features: Sequence[Feature]) -> bytes:
         array = patch.arrays[feature.name]
         if array.shape != feature.shape or array.dtype != np.dtype(feature.dtype):
             raise ValueError(f"{patch.name}: {feature.name} is {array.dtype} {array.shape}, not {feature}")
-        values[feature.name] = np.ascontiguousarray(array, np.dtype(feature.dtype).newbyteorder("<")).tobytes()
+        values[feature.name] = np.ascontiguousarray(
+            array, np.dtype(feature.dtype).newbyteorder("<")
+        ).tobytes()
     return encode_example(values)
 
 
-def decode(records: Any, features: Sequence[Feature], classes: int, with_names: bool = False) -> dict[str, Any]:
+def decode(
+    records: Any, features: Sequence[Feature], classes: int, with_names: bool = False
+) -> dict[str, Any]:
     """Decodes a batch of serialised records inside TensorFlow; parsing a batch at once is about a third faster.
 
     Args:

@@ -1,7 +1,7 @@
 """The one place that knows which TensorFlow and Keras are there: it asks for features, never for versions.
 
-Import `tf` from here and nowhere else. Where TensorFlow comes with Keras 3, which Horovod cannot drive, Keras 2 is taken
-from the package tf_keras; that has to be said before TensorFlow is imported.
+Import `tf` from here and nowhere else. Where TensorFlow comes with Keras 3, which Horovod cannot drive, Keras 2 is
+taken from the package tf_keras; that has to be said before TensorFlow is imported.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if importlib.util.find_spec("tf_keras") is not None:
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
-import tensorflow as tf  # noqa: E402 - the variables above must be set before
+import tensorflow as tf
 
-from tfrecords_tools.errors import UsageError  # noqa: E402
+from tfrecords_tools.errors import UsageError
 
 
 def require_keras_2() -> None:

@@ -22,7 +22,7 @@ def shared_data() -> Path:
 
 
 def need_engine(program: str) -> str:
-    """Returns the path of a program, skips where it is missing; with JEOPARDA_TF_REQUIRE_ENGINES=1 that is a failure."""
+    """Returns the path of a program, skips where it is missing, fails with JEOPARDA_TF_REQUIRE_ENGINES=1."""
     # The environment's own programs first: tests may run without its activation.
     path = shutil.which(program, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     if path:

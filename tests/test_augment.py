@@ -55,7 +55,10 @@ def test_mixup_mixes_pixels_and_labels_by_the_same_weight():
     batch, alpha = 2000, 0.4
     # Patch i is i everywhere and its label vector is (i, 1): mixed values give the weight away.
     number = tf.range(batch, dtype=tf.float32)
-    arrays = {"ten": tf.cast(tf.tile(number[:, None, None, None], [1, 4, 4, 2]), tf.uint16), "map": tf.tile(number[:, None, None], [1, 2, 2])}
+    arrays = {
+        "ten": tf.cast(tf.tile(number[:, None, None, None], [1, 4, 4, 2]), tf.uint16),
+        "map": tf.tile(number[:, None, None], [1, 2, 2]),
+    }
     labels = tf.stack([number, tf.ones(batch)], 1)
     mixed, mixed_labels = augment.mixup(arrays, labels, [5, 6], alpha)
     partner = np.roll(np.arange(batch), 1)

@@ -24,7 +24,20 @@ from tfrecords_tools.errors import UsageError
 pytestmark = pytest.mark.tensorflow
 
 FIT = [sys.executable, "-m", "jeoparda_tf.fit"]
-QUICK = ["--model", "tiny", "--bands", "rgb", "--batch", "4", "--learning-rate", "0.05", "--dropout", "0.3", "--mixup", "0.2"]
+QUICK = [
+    "--model",
+    "tiny",
+    "--bands",
+    "rgb",
+    "--batch",
+    "4",
+    "--learning-rate",
+    "0.05",
+    "--dropout",
+    "0.3",
+    "--mixup",
+    "0.2",
+]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
@@ -39,7 +52,9 @@ def launcher(ranks: int) -> list[str]:
     return [need_engine("horovodrun"), "--gloo", "-np", str(ranks)] if ranks else []
 
 
-def fit(data: Path, workdir: Path, *flags: str, ranks: int = 0, script: list[str] = FIT) -> subprocess.CompletedProcess[str]:
+def fit(
+    data: Path, workdir: Path, *flags: str, ranks: int = 0, script: list[str] = FIT
+) -> subprocess.CompletedProcess[str]:
     command = [*launcher(ranks), *script, "--data", str(data), "--workdir", str(workdir), *QUICK, *flags]
     return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=300, check=False)
 
@@ -51,7 +66,10 @@ def history(workdir: Path) -> list[dict[str, str]]:
 
 def same_history(one: Path, other: Path) -> None:
     rows = [
-        [[float(row[name]) for name in row if name not in ("seconds", "images_per_second")] for row in history(workdir)]
+        [
+            [float(row[name]) for name in row if name not in ("seconds", "images_per_second")]
+            for row in history(workdir)
+        ]
         for workdir in (one, other)
     ]
     assert len(rows[0]) == len(rows[1]) > 0
@@ -61,7 +79,10 @@ def same_history(one: Path, other: Path) -> None:
 def test_one_process_trains_and_writes_what_it_should(data, tmp_path):
     done = fit(data, tmp_path / "run", "--epochs", "2", "--keep", "1")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == f"next: python -m jeoparda_tf.evaluate --workdir {tmp_path / 'run'} --split test"
+    assert (
+        done.stdout.splitlines()[-1]
+        == f"next: python -m jeoparda_tf.evaluate --workdir {tmp_path / 'run'} --split test"
+    )
     rows = history(tmp_path / "run")
     assert [(row["epoch"], row["step"]) for row in rows] == [("1", "16"), ("2", "32")]
     # One warm-up epoch to 0.05, then constant until 60 % and 85 % of 32 steps.
@@ -80,7 +101,9 @@ def test_one_process_trains_and_writes_what_it_should(data, tmp_path):
 def kill_at_random(command: list[str], checkpoints: Path, moments: random.Random) -> bool:
     """Starts a command and kills all its processes a while after its next checkpoint; False if it ended before that."""
     before = set(checkpoints.glob("step-*"))
-    with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True) as process:
+    with subprocess.Popen(
+        command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as process:
         while process.poll() is None and set(checkpoints.glob("step-*")) <= before:
             time.sleep(0.02)
         time.sleep(moments.uniform(0, 1.0))
@@ -95,7 +118,17 @@ def test_killed_and_resumed_ends_with_the_history_of_an_undisturbed_run(data, tm
     flags = ["--epochs", "6", "--checkpoint-every", "3"]
     assert fit(data, tmp_path / "whole", *flags, ranks=ranks).returncode == 0
     moments, workdir = random.Random(4), tmp_path / "killed"
-    command = [*launcher(ranks), *FIT, "--data", str(data), "--workdir", str(workdir), *QUICK, *flags, "--resume"]
+    command = [
+        *launcher(ranks),
+        *FIT,
+        "--data",
+        str(data),
+        "--workdir",
+        str(workdir),
+        *QUICK,
+        *flags,
+        "--resume",
+    ]
     kills = sum(kill_at_random(command, workdir / "checkpoints", moments) for _ in range(3))
     assert kills >= 1
     assert fit(data, workdir, *flags, "--resume", ranks=ranks).returncode == 0
@@ -109,7 +142,14 @@ def test_eight_ranks_and_mpi(data, tmp_path):
     assert done.stdout.count("epoch 1/1") == 1
     mpirun = [need_engine("mpirun"), "--allow-run-as-root", "--oversubscribe", "-np", "2"]
     flags = ["--data", str(data), *QUICK, "--epochs", "1"]
-    over_mpi = subprocess.run([*mpirun, *FIT, "--workdir", str(tmp_path / "mpi"), *flags], capture_output=True, text=True, env=ENVIRONMENT, timeout=300, check=False)
+    over_mpi = subprocess.run(
+        [*mpirun, *FIT, "--workdir", str(tmp_path / "mpi"), *flags],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        timeout=300,
+        check=False,
+    )
     assert over_mpi.returncode == 0, over_mpi.stderr
     assert fit(data, tmp_path / "gloo", "--epochs", "1", ranks=2).returncode == 0
     same_history(tmp_path / "mpi", tmp_path / "gloo")
@@ -121,7 +161,19 @@ def our_errors(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 def test_nan_ends_all_ranks_with_one_message(data, tmp_path):
     begin = time.monotonic()
-    done = fit(data, tmp_path / "run", "--epochs", "2", "--learning-rate", "1e30", "--warmup-epochs", "0", "--optimizer", "sgd", ranks=2)
+    done = fit(
+        data,
+        tmp_path / "run",
+        "--epochs",
+        "2",
+        "--learning-rate",
+        "1e30",
+        "--warmup-epochs",
+        "0",
+        "--optimizer",
+        "sgd",
+        ranks=2,
+    )
     assert done.returncode != 0
     assert len(our_errors(done)) == 1, done.stderr
     assert "lower --learning-rate" in done.stderr
@@ -190,8 +242,14 @@ def test_a_config_file_fills_flags_and_refuses_unknown_keys(tmp_path):
 
 
 def test_help_does_not_import_tensorflow():
-    code = "import sys\nfrom jeoparda_tf import fit\ntry:\n fit.main(['--help'])\nexcept SystemExit: pass\nprint('tensorflow' in sys.modules, file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, timeout=60, check=True)
+    code = (
+        "import atexit, sys; from jeoparda_tf import fit\n"
+        "atexit.register(lambda: print('tensorflow' in sys.modules, file=sys.stderr))\n"
+        "fit.main(['--help'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, timeout=60, check=True
+    )
     assert "--workdir" in done.stdout
     assert done.stderr.strip() == "False"
 
@@ -203,6 +261,12 @@ def test_settings_out_of_range_are_named():
 
     good = FitConfig(data=Path("d"), workdir=Path("w"))
     check(good)
-    for name, value in [("dropout", 1.0), ("momentum", 1.5), ("mixup", -1), ("decay_at", (0.8, 0.2)), ("warmup_epochs", 99)]:
+    for name, value in [
+        ("dropout", 1.0),
+        ("momentum", 1.5),
+        ("mixup", -1),
+        ("decay_at", (0.8, 0.2)),
+        ("warmup_epochs", 99),
+    ]:
         with pytest.raises(UsageError, match=f"--{name.replace('_', '-')}"):
             check(dataclasses.replace(good, **{name: value}))

@@ -19,7 +19,9 @@ ONES = np.ones(5)
 
 def test_binary_cross_entropy_is_that_of_keras():
     expected = tf.keras.losses.BinaryCrossentropy(from_logits=True)(LABELS, LOGITS)
-    assert float(losses.binary_cross_entropy(ONES)(LABELS, LOGITS)) == pytest.approx(float(expected), rel=1e-6)
+    assert float(losses.binary_cross_entropy(ONES)(LABELS, LOGITS)) == pytest.approx(
+        float(expected), rel=1e-6
+    )
 
 
 def test_positive_weights_multiply_the_positive_term_alone():
@@ -31,7 +33,9 @@ def test_positive_weights_multiply_the_positive_term_alone():
 @pytest.mark.parametrize("alpha", [-1.0, 0.25])
 def test_focal_is_its_formula(alpha):
     positive, negative = (1, 1) if alpha < 0 else (alpha, 1 - alpha)
-    expected = -(positive * LABELS * (1 - P) ** 2 * np.log(P) + negative * (1 - LABELS) * P**2 * np.log(1 - P)).mean()
+    expected = -(
+        positive * LABELS * (1 - P) ** 2 * np.log(P) + negative * (1 - LABELS) * P**2 * np.log(1 - P)
+    ).mean()
     assert float(losses.focal(2.0, alpha, ONES)(LABELS, LOGITS)) == pytest.approx(expected, rel=1e-5)
 
 

@@ -70,7 +70,9 @@ def test_channels_are_the_bands_in_the_order_asked_for(choice):
         mean, std = of.statistics[band]
         native = (x[feature.name][0, :, :, feature.band_names.index(band)].astype(np.float64) - mean) / std
         factor = 120 // feature.shape[0]
-        np.testing.assert_allclose(out[..., channel], np.kron(native, np.ones((factor, factor))), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            out[..., channel], np.kron(native, np.ones((factor, factor))), rtol=1e-5, atol=1e-5
+        )
 
 
 def test_only_coarse_bands_stay_on_their_own_grid():
@@ -114,7 +116,11 @@ def test_l2_of_the_convolutions_is_in_the_losses():
 
 def test_dropout_masks_depend_on_seed_and_count_alone():
     x = np.ones((1, 1000), np.float32)
-    layer, again, other = head.StatelessDropout(0.3, 1), head.StatelessDropout(0.3, 1), head.StatelessDropout(0.3, 2)
+    layer, again, other = (
+        head.StatelessDropout(0.3, 1),
+        head.StatelessDropout(0.3, 1),
+        head.StatelessDropout(0.3, 2),
+    )
     first, second = layer(x, training=True), layer(x, training=True)
     np.testing.assert_array_equal(first, again(x, training=True))
     assert (first != second).numpy().any()

@@ -27,7 +27,9 @@ def descend(optimizer) -> tuple[np.ndarray, np.ndarray]:
     return kernel.numpy(), bias.numpy()
 
 
-def lamb_by_hand(w: np.ndarray, gradients: list[np.ndarray], rate: float, decay: float, scaled: bool) -> np.ndarray:
+def lamb_by_hand(
+    w: np.ndarray, gradients: list[np.ndarray], rate: float, decay: float, scaled: bool
+) -> np.ndarray:
     w, m, v = w.astype(np.float64), 0.0, 0.0
     for t, g in enumerate(gradients, start=1):
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g.astype(np.float64) ** 2
@@ -45,7 +47,9 @@ def test_our_lamb_is_its_formula_and_leaves_biases_to_adam():
 
 
 def test_our_lamb_is_that_of_tensorflow_addons():
-    tfa = pytest.importorskip("tensorflow_addons", reason="tensorflow-addons cannot be imported with this TensorFlow")
+    tfa = pytest.importorskip(
+        "tensorflow_addons", reason="tensorflow-addons cannot be imported with this TensorFlow"
+    )
     ours = descend(optimizers.Lamb(0.05, weight_decay=0.1, exclude=["bias"]))
     theirs = descend(tfa.optimizers.LAMB(0.05, weight_decay=0.1, exclude_from_weight_decay=["bias"]))
     for a, b in zip(ours, theirs):

@@ -17,7 +17,9 @@ def records_of(plan: list[Slice]) -> list[tuple[int, int]]:
 
 @given(sizes, st.integers(1, 9), st.integers(1, 7), st.integers(0, 5), st.integers(0, 3))
 def test_training_is_disjoint_with_equal_steps_and_almost_complete(shards, size, batch, epoch, seed):
-    plans = [training_plan(shards, epoch=epoch, seed=seed, rank=r, size=size, batch=batch) for r in range(size)]
+    plans = [
+        training_plan(shards, epoch=epoch, seed=seed, rank=r, size=size, batch=batch) for r in range(size)
+    ]
     read = [records_of(plan) for plan in plans]
     steps = steps_per_epoch(sum(shards), size, batch)
     assert [len(part) for part in read] == [steps * batch] * size

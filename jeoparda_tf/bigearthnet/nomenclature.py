@@ -30,7 +30,8 @@ class Class(NamedTuple):
 _MIXED_AGRICULTURE = "Land principally occupied by agriculture, with significant areas of natural vegetation"
 
 # Order of the official label_indices.json (CORINE order). Counts: JEOPARDA project slides, 2019; their sum is
-# 1,750,375. Glaciers (335) is CORINE's 44th class and does not occur. Mapping to 19: Sumbul et al. 2021, BigEarthNet-MM.
+# 1,750,375. Glaciers (335) is CORINE's 44th class and does not occur. Mapping to 19: Sumbul et al.
+# 2021, BigEarthNet-MM.
 CLASSES = (
     Class(111, "Continuous urban fabric", "Urban fabric", 10_784),
     Class(112, "Discontinuous urban fabric", "Urban fabric", 69_872),

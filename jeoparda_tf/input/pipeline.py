@@ -13,7 +13,7 @@ from .. import records
 from ..stack import tf
 from . import augment, sampling
 
-# Shards read side by side by one rank; records of that many places of the archive meet in a batch even before the buffer.
+# Shards that one rank reads side by side.
 _CYCLE = 16
 
 
@@ -57,8 +57,8 @@ def for_training(
         split: its name.
 
     Returns:
-        tf.data.Dataset of (inputs, labels): a dict of [batch, *shape] by feature name, raw digital numbers (float32 after
-        mixup, else of the stored dtype), and float32 [batch, classes].
+        tf.data.Dataset of (inputs, labels): a dict of [batch, *shape] by feature name, raw digital numbers (float32
+        after mixup, else of the stored dtype), and float32 [batch, classes].
     """
     chosen = manifest.split(split, directory)
     counts = [shard.records for shard in chosen.shards]
@@ -122,7 +122,11 @@ def _read(directory: Path, split: Split, plan: Sequence[sampling.Slice], side_by
     """Reads the planned slices, `side_by_side` in turn; each is cut before it is mixed with others."""
     files = [os.fspath(directory / split.shards[part.shard].file) for part in plan]
     cuts = tf.data.Dataset.from_tensor_slices(
-        (tf.constant(files, tf.string), tf.constant([p.skip for p in plan], tf.int64), tf.constant([p.take for p in plan], tf.int64))
+        (
+            tf.constant(files, tf.string),
+            tf.constant([p.skip for p in plan], tf.int64),
+            tf.constant([p.take for p in plan], tf.int64),
+        )
     )
 
     def one(file: Any, skip: Any, take: Any) -> Any:

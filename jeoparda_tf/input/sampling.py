@@ -21,12 +21,15 @@ def steps_per_epoch(records: int, size: int, batch: int) -> int:
     return records // (size * batch)
 
 
-def training_plan(shard_records: Sequence[int], *, epoch: int, seed: int, rank: int, size: int, batch: int) -> list[Slice]:
+def training_plan(
+    shard_records: Sequence[int], *, epoch: int, seed: int, rank: int, size: int, batch: int
+) -> list[Slice]:
     """Deals the records of an epoch out to the ranks.
 
     The shards are permuted, laid end to end as a ring and cut at a random place; of the N records in that order, rank r
     reads [r S B, (r + 1) S B) with S = floor(N / (R B)) steps of B records. No record comes twice in an epoch, every
-    rank takes the same number of steps, and the fewer than R B left over change from epoch to epoch, with one shard too.
+    rank takes the same number of steps, and the fewer than R B left over change from epoch to epoch, even with one
+    shard.
 
     Args:
         shard_records: number of records of each shard.

@@ -1,7 +1,7 @@
 """Residual networks (He et al. 2016, arXiv:1512.03385) with the layers and names of keras.applications.
 
-The same names, so that published weights load by name; the stride stands in the first 1 x 1 convolution of a stage, as it
-does there.
+The same names, so that published weights load by name; the stride stands in the first 1 x 1 convolution of a stage,
+as it does there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from ..stack import tf
 FeatureMaps = dict[str, Any]
 
 
-def _conv(x: Any, filters: int, size: int, name: str, l2: float, strides: int = 1, padding: str = "valid") -> Any:
+def _conv(
+    x: Any, filters: int, size: int, name: str, l2: float, strides: int = 1, padding: str = "valid"
+) -> Any:
     regularizer = tf.keras.regularizers.L2(l2) if l2 else None
     return tf.keras.layers.Conv2D(
         filters, size, strides, padding, kernel_regularizer=regularizer, name=f"{name}_conv"
@@ -65,6 +67,7 @@ def bottleneck_resnet(image: Any, depths: Sequence[int], width: int, l2: float) 
 
 
 def resnet50(image: Any, l2: float) -> FeatureMaps:
+    """50 layers, 23.6 million weights."""
     return bottleneck_resnet(image, (3, 4, 6, 3), 64, l2)
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 from tfrecords_tools.errors import DataError, UsageError
 from tfrecords_tools.manifest import Band, Feature, Manifest, Nomenclature
@@ -50,12 +50,23 @@ class ModelSpec:
         """Reads `to_json`'s text; ValueError, KeyError or TypeError where it is none."""
         values: dict[str, Any] = json.loads(text)
         features = tuple(
-            Feature(**{**f, "shape": tuple(f["shape"]), "bands": tuple(Band(**b) for b in f["bands"])}) for f in values["features"]
+            Feature(**{**f, "shape": tuple(f["shape"]), "bands": tuple(Band(**b) for b in f["bands"])})
+            for f in values["features"]
         )
         names = values["nomenclature"]
-        nomenclature = Nomenclature(names["name"], tuple(names["classes"]), tuple(tuple(codes) for codes in names["codes"]))
+        nomenclature = Nomenclature(
+            names["name"], tuple(names["classes"]), tuple(tuple(codes) for codes in names["codes"])
+        )
         statistics = {band: (float(mean), float(std)) for band, (mean, std) in values["statistics"].items()}
-        return ModelSpec(**{**values, "bands": tuple(values["bands"]), "features": features, "nomenclature": nomenclature, "statistics": statistics})
+        return ModelSpec(
+            **{
+                **values,
+                "bands": tuple(values["bands"]),
+                "features": features,
+                "nomenclature": nomenclature,
+                "statistics": statistics,
+            }
+        )
 
 
 def spec_for(manifest: Manifest, bands: tuple[str, ...], **settings: Any) -> ModelSpec:
@@ -72,27 +83,50 @@ def spec_for(manifest: Manifest, bands: tuple[str, ...], **settings: Any) -> Mod
     """
     missing = [band for band in bands if band not in manifest.bands]
     if missing:
-        raise UsageError(f"the data has no band {', '.join(missing)}", remedy=f"it has: {' '.join(manifest.bands)}")
+        raise UsageError(
+            f"the data has no band {', '.join(missing)}", remedy=f"it has: {' '.join(manifest.bands)}"
+        )
     unknown = [band for band in bands if band not in manifest.statistics]
     if unknown:
-        raise DataError(f"no statistics of {', '.join(unknown)} in the manifest", remedy="convert with a train split that is not empty")
+        raise DataError(
+            f"no statistics of {', '.join(unknown)} in the manifest",
+            remedy="convert with a train split that is not empty",
+        )
     statistics = {band: (manifest.statistics[band].mean, manifest.statistics[band].std) for band in bands}
     features = tuple(feature for feature in manifest.features if set(feature.band_names) & set(bands))
-    return ModelSpec(bands=bands, features=features, nomenclature=manifest.nomenclature, statistics=statistics, origin=manifest.origin, **settings)
+    return ModelSpec(
+        bands=bands,
+        features=features,
+        nomenclature=manifest.nomenclature,
+        statistics=statistics,
+        origin=manifest.origin,
+        **settings,
+    )
 
 
 def check_data(spec: ModelSpec, manifest: Manifest, directory: object) -> None:
-    """Raises a DataError where shards do not hold what the model was made for: bands, shapes, classes and their order."""
+    """Raises a DataError where shards do not hold what the model was made for: bands, shapes, classes in order."""
     stored = {feature.name: feature for feature in manifest.features}
     for feature in spec.features:
         if stored.get(feature.name) != feature:
-            found = stored.get(feature.name)
-            what = f"{found.dtype} {found.shape} of {' '.join(found.band_names)}" if found else "nothing"
-            problem = f"the model takes {feature.name} as {feature.dtype} {feature.shape} of {' '.join(feature.band_names)}, this data has {what}"
-            raise DataError(problem, path=str(directory), remedy="convert the archive with the options of the training data")
+            wanted, found = _in_words(feature), _in_words(stored.get(feature.name))
+            problem = f"the model takes {feature.name} as {wanted}, this data has {found}"
+            raise DataError(
+                problem,
+                path=str(directory),
+                remedy="convert the archive with the options of the training data",
+            )
     if spec.nomenclature.classes != manifest.nomenclature.classes:
         problem = (
             f"the model knows {len(spec.nomenclature.classes)} classes of {spec.nomenclature.name}, "
             f"this data has {len(manifest.nomenclature.classes)} of {manifest.nomenclature.name}"
         )
-        raise DataError(problem, path=str(directory), remedy=f"convert the archive with --nomenclature {spec.nomenclature.name}")
+        raise DataError(
+            problem,
+            path=str(directory),
+            remedy=f"convert the archive with --nomenclature {spec.nomenclature.name}",
+        )
+
+
+def _in_words(feature: Optional[Feature]) -> str:
+    return f"{feature.dtype} {feature.shape} of {' '.join(feature.band_names)}" if feature else "nothing"

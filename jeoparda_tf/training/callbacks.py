@@ -70,7 +70,7 @@ class Run:
         distributed.agree(error)
 
 
-class _Callback(tf.keras.callbacks.Callback):  # type: ignore[misc]  # TensorFlow has no types
+class _Callback(tf.keras.callbacks.Callback):
     def __init__(self, run: Run):
         super().__init__()
         self.run = run
@@ -103,7 +103,9 @@ class RanksInStep(_Callback):
         of_all = distributed.gather(np.array([sums]))
         drifted = [w.name for w, column in zip(self.run.model.weights, of_all.T) if len(set(column)) > 1]
         if drifted:
-            raise DataError(f"the ranks' weights differ: {drifted[0]} and {len(drifted) - 1} more; this is a fault of the program")
+            raise DataError(
+                f"the ranks' weights differ: {drifted[0]} and {len(drifted) - 1} more; this is a fault of the program"
+            )
 
 
 class LossGuard(_Callback):
@@ -126,7 +128,7 @@ class LossGuard(_Callback):
         raise DataError(
             f"the loss is {losses[worst]} by step {self.run.step} (first on rank {worst})",
             path=self.run.config.workdir,
-            remedy="lower --learning-rate or lengthen --warmup-epochs; `python -m tfrecords_tools.stats` looks for odd pixels",
+            remedy="lower --learning-rate or lengthen --warmup-epochs; `python -m tfrecords_tools.stats` recounts the pixels",
         )
 
 
@@ -137,7 +139,13 @@ class Progress(_Callback):
         done, total = self.run.step_in_epoch, self.run.steps_per_epoch
         # None: no bar where the output is no terminal.
         hidden = None if distributed.rank() == 0 else True
-        self._bar = tqdm(total=total, initial=done, desc=f"epoch {epoch + 1}/{self.run.config.epochs}", unit="step", disable=hidden)
+        self._bar = tqdm(
+            total=total,
+            initial=done,
+            desc=f"epoch {epoch + 1}/{self.run.config.epochs}",
+            unit="step",
+            disable=hidden,
+        )
         self._begin, self._first = time.perf_counter(), self.run.step
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
@@ -165,7 +173,12 @@ class Validation(_Callback):
         found = scores.score(labels, predicted, 0.5)
         clipped = np.clip(predicted.astype(np.float64), 1e-7, 1 - 1e-7)
         loss = -np.mean(np.where(labels > 0, np.log(clipped), np.log1p(-clipped)))
-        logs.update(val_loss=float(loss), val_f1_macro=found.macro.f1, val_f1_micro=found.micro.f1, val_ap_macro=found.macro.average_precision)
+        logs.update(
+            val_loss=float(loss),
+            val_f1_macro=found.macro.f1,
+            val_f1_micro=found.micro.f1,
+            val_ap_macro=found.macro.average_precision,
+        )
 
 
 class Journal(_Callback):
@@ -215,6 +228,10 @@ def _line(row: Logs, epochs: int) -> str:
     """One epoch in words."""
     parts = [f"epoch {row['epoch']}/{epochs}", f"loss {row['loss']:.4f}"]
     if "val_loss" in row:
-        parts += [f"validation loss {row['val_loss']:.4f}", f"macro F1 {row['val_f1_macro']:.3f}", f"micro F1 {row['val_f1_micro']:.3f}"]
+        parts += [
+            f"validation loss {row['val_loss']:.4f}",
+            f"macro F1 {row['val_f1_macro']:.3f}",
+            f"micro F1 {row['val_f1_micro']:.3f}",
+        ]
     rate = row["images_per_second"]
     return ", ".join([*parts, f"{rate:.0f} patches/s" if math.isfinite(rate) else ""])

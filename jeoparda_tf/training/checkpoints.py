@@ -62,12 +62,14 @@ def state_of(checkpoint: Path) -> State:
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"not a whole checkpoint: {error}", path=checkpoint) from error
     if damaged:
-        raise DataError(f"not a whole checkpoint: {', '.join(damaged)} has changed since it was written", path=checkpoint)
+        raise DataError(
+            f"not a whole checkpoint: {', '.join(damaged)} has changed since it was written", path=checkpoint
+        )
     return state
 
 
 def last_whole(folder: Path) -> Optional[tuple[Path, State]]:
-    """Returns the newest checkpoint that is whole, naming on stderr those it had to pass over; None if there is none."""
+    """Returns the newest checkpoint that is whole, naming on stderr those passed over; None if there is none."""
     for checkpoint in reversed(all_of(folder)):
         try:
             return checkpoint, state_of(checkpoint)

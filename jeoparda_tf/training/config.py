@@ -6,7 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Optional
 
 from tfrecords_tools.cli import option
 from tfrecords_tools.errors import UsageError
@@ -19,12 +19,17 @@ class FitConfig:
     data: Path = option("directory of shards that `convert` wrote", group="data")
     workdir: Path = option("directory of the run: checkpoints, history, logs", group="data")
     bands: tuple[str, ...] = option(
-        "band names in any order, or all, rgb, s1, 10m, 20m, 60m, joined by + where several", ("all",), nargs="+", group="data"
+        "band names in any order, or all, rgb, s1, 10m, 20m, 60m, joined by + where several",
+        ("all",),
+        nargs="+",
+        group="data",
     )
     resume: bool = option("go on from the last checkpoint of the workdir", False, group="data")
 
     model: Literal["resnet50", "tiny"] = option("architecture", "resnet50", group="model")
-    upsample: Literal["nearest", "bilinear", "bicubic"] = option("how bands come to the finest grid", "bilinear", group="model")
+    upsample: Literal["nearest", "bilinear", "bicubic"] = option(
+        "how bands come to the finest grid", "bilinear", group="model"
+    )
     l2: float = option("factor of the squared norm of the Conv2D kernels in the loss", 1e-4, group="model")
     dropout: float = option("rate before the last fully connected layer", 0.3, group="model")
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = option(
@@ -38,25 +43,42 @@ class FitConfig:
     weight_decay: float = option("of adamw and lamb", 1e-4, group="training")
     learning_rate: float = option("peak, for one rank", 0.02, group="training")
     scale_learning_rate: bool = option("multiply it by the number of ranks", True, group="training")
-    schedule: Literal["step", "cosine", "1cycle", "constant"] = option("after the warm-up", "step", group="training")
-    warmup_epochs: float = option("epochs of linear increase from 0 (1cycle brings its own)", 1.0, group="training")
-    decay_at: tuple[float, ...] = option("shares of the epochs at which step multiplies by --decay-factor", (0.6, 0.85), nargs="+", group="training")
+    schedule: Literal["step", "cosine", "1cycle", "constant"] = option(
+        "after the warm-up", "step", group="training"
+    )
+    warmup_epochs: float = option(
+        "epochs of linear increase from 0 (1cycle brings its own)", 1.0, group="training"
+    )
+    decay_at: tuple[float, ...] = option(
+        "shares of the epochs at which step multiplies by --decay-factor",
+        (0.6, 0.85),
+        nargs="+",
+        group="training",
+    )
     decay_factor: float = option("of the step schedule", 0.1, group="training")
     seed: int = option("of weights, order, augmentation and dropout", 0, group="training")
 
     loss: Literal["bce", "focal"] = option("binary cross-entropy or focal loss", "bce", group="loss")
     focal_gamma: float = option("focusing exponent", 2.0, group="loss")
-    focal_alpha: float = option("weight of the positives, 1 - alpha of the negatives; negative for none", -1.0, group="loss")
+    focal_alpha: float = option(
+        "weight of the positives, 1 - alpha of the negatives; negative for none", -1.0, group="loss"
+    )
     positive_power: float = option(
-        "positives weigh (negatives / positives) ** this, a class: 0 none, 1 fully balanced", 0.0, group="loss"
+        "positives weigh (negatives / positives) ** this, a class: 0 none, 1 fully balanced",
+        0.0,
+        group="loss",
     )
 
     flips: bool = option("turn and mirror at random", True, group="augmentation")
     mixup: float = option("alpha of the Beta distribution; 0 for none", 0.0, group="augmentation")
-    shuffle_buffer: int = option("records of the buffer of each rank, 160 kB each", 2048, group="augmentation")
+    shuffle_buffer: int = option(
+        "records of the buffer of each rank, 160 kB each", 2048, group="augmentation"
+    )
 
     keep: int = option("last checkpoints to keep, beside the best", 2, group="output")
-    checkpoint_every: int = option("steps between checkpoints within an epoch; 0: at its end only", 0, group="output")
+    checkpoint_every: int = option(
+        "steps between checkpoints within an epoch; 0: at its end only", 0, group="output"
+    )
     evaluate_batch: int = option("patches of one rank at a time in validation", 64, group="output")
 
     def to_json(self) -> str:
@@ -68,16 +90,21 @@ class FitConfig:
 
 def check(config: FitConfig) -> None:
     """Raises a UsageError that names the first setting out of its range."""
-    ranges = {
-        "epochs": (1, None), "batch": (1, None), "evaluate_batch": (1, None), "keep": (1, None), "shuffle_buffer": (1, None),
-        "checkpoint_every": (0, None), "learning_rate": (0, None), "momentum": (0, 1), "dropout": (0, 0.99), "l2": (0, None),
-        "weight_decay": (0, None), "warmup_epochs": (0, config.epochs), "decay_factor": (0, 1), "mixup": (0, None),
-        "focal_gamma": (0, None), "focal_alpha": (-1, 1), "positive_power": (0, 1),
-    }  # fmt: skip
+    at_least: dict[str, float] = dict.fromkeys(
+        ("epochs", "batch", "evaluate_batch", "keep", "shuffle_buffer"), 1
+    )
+    at_least |= dict.fromkeys(
+        ("checkpoint_every", "learning_rate", "l2", "weight_decay", "mixup", "focal_gamma"), 0
+    )
+    ranges: dict[str, tuple[float, Optional[float]]] = {name: (low, None) for name, low in at_least.items()}
+    ranges |= dict.fromkeys(("momentum", "decay_factor", "positive_power"), (0, 1))
+    ranges |= {"dropout": (0, 0.99), "focal_alpha": (-1, 1), "warmup_epochs": (0, config.epochs)}
     for name, (low, high) in ranges.items():
         value = getattr(config, name)
         if value < low or (high is not None and value > high):
             limit = f"at least {low}" if high is None else f"{low} to {high}"
             raise UsageError(f"--{name.replace('_', '-')} is {value}, but must be {limit}")
-    if any(not 0 < share < 1 for share in config.decay_at) or list(config.decay_at) != sorted(config.decay_at):
+    if any(not 0 < share < 1 for share in config.decay_at) or list(config.decay_at) != sorted(
+        config.decay_at
+    ):
         raise UsageError(f"--decay-at must be increasing shares between 0 and 1, not {config.decay_at}")

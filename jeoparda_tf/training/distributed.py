@@ -1,4 +1,4 @@
-"""The only importer of Horovod. Without it, or without a launcher, this process is rank 0 of 1 and all this is local."""
+"""The only importer of Horovod. Without it, or without a launcher, this process is rank 0 of 1 and all is local."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def start() -> None:
             import horovod.tensorflow as hvd
         except ImportError as error:
             problem = f"{launched} processes were launched, but Horovod cannot be imported ({error})"
-            raise DataError(problem, remedy="install the extra jeoparda_tf[horovod], or start one process") from error
+            raise DataError(
+                problem, remedy="install the extra jeoparda_tf[horovod], or start one process"
+            ) from error
         hvd.init()
         _hvd = hvd
     _share_machine()
@@ -65,18 +67,22 @@ def threads() -> int:
 
 
 def rank() -> int:
+    """Returns the number of this process among all, from 0."""
     return int(_hvd.rank()) if _hvd else 0
 
 
 def size() -> int:
+    """Returns the number of all processes."""
     return int(_hvd.size()) if _hvd else 1
 
 
 def local_rank() -> int:
+    """Returns the number of this process among those of its machine."""
     return int(_hvd.local_rank()) if _hvd else 0
 
 
 def local_size() -> int:
+    """Returns the number of processes on this machine."""
     return int(_hvd.local_size()) if _hvd else 1
 
 
@@ -100,7 +106,9 @@ def average(variables: list[Any]) -> None:
     start_at = 0
     for variable in variables:
         count = int(np.prod(variable.shape))
-        variable.assign(tf.cast(tf.reshape(mean[start_at : start_at + count], variable.shape), variable.dtype))
+        variable.assign(
+            tf.cast(tf.reshape(mean[start_at : start_at + count], variable.shape), variable.dtype)
+        )
         start_at += count
 
 

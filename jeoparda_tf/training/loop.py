@@ -52,7 +52,9 @@ def train(config: FitConfig) -> Path:
         if distributed.is_peer_failure(problem):
             raise Elsewhere(1) from problem
         remedy = f"`python -m tfrecords_tools.verify {config.data}` finds damaged shards; then run again with --resume"
-        raise DataError(f"rank {distributed.rank()}, step {run.step}: {problem.message}", path=config.data, remedy=remedy) from problem
+        raise DataError(
+            f"rank {distributed.rank()}, step {run.step}: {problem.message}", path=config.data, remedy=remedy
+        ) from problem
     return config.workdir
 
 
@@ -88,7 +90,11 @@ def _open_workdir(config: FitConfig, size: int) -> None:
     path = config.workdir / workdir.CONFIG
     begun = path.is_file() and bool(checkpoints.all_of(config.workdir / workdir.CHECKPOINTS))
     if begun and not config.resume:
-        raise UsageError("holds a run already", path=config.workdir, remedy="give --resume to go on with it, or another --workdir")
+        raise UsageError(
+            "holds a run already",
+            path=config.workdir,
+            remedy="give --resume to go on with it, or another --workdir",
+        )
     if begun:
         _check_same(workdir.read_config(config.workdir), json.loads(config.to_json()), path)
     if distributed.rank() != 0:
@@ -98,18 +104,30 @@ def _open_workdir(config: FitConfig, size: int) -> None:
         workdir.write_text(path, config.to_json())
         workdir.write_text(config.workdir / workdir.ENVIRONMENT, workdir.environment(size))
     except OSError as error:
-        raise UsageError(f"cannot be written: {error.strerror}", path=config.workdir, remedy="name another --workdir") from error
+        raise UsageError(
+            f"cannot be written: {error.strerror}", path=config.workdir, remedy="name another --workdir"
+        ) from error
 
 
 def _check_same(before: dict[str, Any], now: dict[str, Any], path: Path) -> None:
-    changed = [f"{name} was {before.get(name)}, now {now[name]}" for name in now if name not in _FREE and before.get(name) != now[name]]
+    changed = [
+        f"{name} was {before.get(name)}, now {now[name]}"
+        for name in now
+        if name not in _FREE and before.get(name) != now[name]
+    ]
     if changed:
-        raise UsageError(f"this run had other settings: {'; '.join(changed)}", path=path, remedy="resume with the same flags")
+        raise UsageError(
+            f"this run had other settings: {'; '.join(changed)}",
+            path=path,
+            remedy="resume with the same flags",
+        )
 
 
 def data_hash(manifest: manifests.Manifest) -> str:
     """Returns a hash of the train shards' hashes: the same records in the same order."""
-    return hashlib.sha256("".join(shard.sha256 for shard in manifest.splits["train"].shards).encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        "".join(shard.sha256 for shard in manifest.splits["train"].shards).encode()
+    ).hexdigest()[:16]
 
 
 def _resume(run: Run) -> None:
@@ -121,14 +139,18 @@ def _resume(run: Run) -> None:
         if found:
             if found[1]["ranks"] != distributed.size():
                 problem = f"this run had {found[1]['ranks']} ranks, now there are {distributed.size()}"
-                raise UsageError(problem, path=run.config.workdir, remedy="resume on the same number of ranks")
+                raise UsageError(
+                    problem, path=run.config.workdir, remedy="resume on the same number of ranks"
+                )
             checkpoints.restore(found[0], run.variables)
             run.step, run.history = found[1]["step"], found[1]["history"]
     except UserError as problem:
         error = problem
     distributed.agree(error)
     if distributed.rank() == 0:
-        print(f"resuming at step {run.step}" if found else "no checkpoint yet: starting at step 0", flush=True)
+        print(
+            f"resuming at step {run.step}" if found else "no checkpoint yet: starting at step 0", flush=True
+        )
 
 
 def _epochs(run: Run) -> None:
@@ -139,8 +161,8 @@ def _epochs(run: Run) -> None:
     schedule = Schedule(config.schedule, peak, total, warmup, config.decay_at, config.decay_factor)
     train_step = step.make(run.model, run.optimizer, _loss(run), run.loss_sum)
     calls = tf.keras.callbacks.CallbackList([
-        callbacks.LearningRate(run, schedule), callbacks.LossGuard(run), callbacks.RanksInStep(run), callbacks.Progress(run),
-        callbacks.Validation(run), callbacks.Journal(run), callbacks.Checkpoints(run),
+        callbacks.LearningRate(run, schedule), callbacks.LossGuard(run), callbacks.RanksInStep(run),
+        callbacks.Progress(run), callbacks.Validation(run), callbacks.Journal(run), callbacks.Checkpoints(run),
     ], model=run.model)  # fmt: skip
     calls.on_train_begin()
     for epoch in range(run.step // run.steps_per_epoch, config.epochs):

@@ -27,7 +27,7 @@ def build(config: FitConfig) -> Any:
 
 
 def lamb(learning_rate: float, weight_decay: float) -> Any:
-    """Returns LAMB of tensorflow-addons, or our own where that cannot be imported; biases and norms take Adam's step."""
+    """Returns LAMB of tensorflow-addons, or our own where that cannot be imported; norms and biases take Adam's."""
     exclude = ["bias", "beta", "gamma", "bn"]
     try:
         import tensorflow_addons as tfa
@@ -36,7 +36,7 @@ def lamb(learning_rate: float, weight_decay: float) -> Any:
     return tfa.optimizers.LAMB(learning_rate, weight_decay=weight_decay, exclude_from_weight_decay=exclude)
 
 
-class Lamb(tf.keras.optimizers.Optimizer):  # type: ignore[misc]  # TensorFlow has no types
+class Lamb(tf.keras.optimizers.Optimizer):
     """LAMB (You et al. 2020, arXiv:1904.00962, version 3): Adam's direction, scaled to the norm of each weight.
 
     Args:
@@ -68,7 +68,8 @@ class Lamb(tf.keras.optimizers.Optimizer):  # type: ignore[misc]  # TensorFlow h
         super().build(var_list)
         if getattr(self, "_moments", None) is None:
             self._moments = [
-                (self.add_variable_from_reference(v, "m"), self.add_variable_from_reference(v, "v")) for v in var_list
+                (self.add_variable_from_reference(v, "m"), self.add_variable_from_reference(v, "v"))
+                for v in var_list
             ]
 
     def update_step(self, gradient: Any, variable: Any) -> None:
@@ -85,7 +86,7 @@ class Lamb(tf.keras.optimizers.Optimizer):  # type: ignore[misc]  # TensorFlow h
         variable.assign_sub(tf.cast(self.learning_rate, variable.dtype) * direction)
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(), "learning_rate": self._serialize_hyperparameter(self._learning_rate),
-            "beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon, "weight_decay": self.decay, "exclude": self.exclude,
-        }  # fmt: skip
+        rate = self._serialize_hyperparameter(self._learning_rate)
+        moments = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
+        decay = {"weight_decay": self.decay, "exclude": self.exclude}
+        return {**super().get_config(), "learning_rate": rate, **moments, **decay}

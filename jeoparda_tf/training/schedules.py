@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-# 1cycle as in Smith & Topin 2018 (arXiv:1708.07120), with the cosine halves of fastai: 30 % up from peak / 25, then down
-# to peak / 10,000.
+# 1cycle as in Smith & Topin 2018 (arXiv:1708.07120), with the cosine halves of fastai: 30 % up from peak / 25, then
+# down to peak / 10,000.
 _RISE, _START, _END = 0.3, 1 / 25, 1e-4
 
 

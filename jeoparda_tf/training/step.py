@@ -38,7 +38,7 @@ def make(model: Any, optimizer: Any, loss: Loss, loss_sum: Any) -> Callable[[Any
         optimizer.apply_gradients(zip(gradients, variables))
         loss_sum.assign_add(total)
 
-    return step  # type: ignore[no-any-return]
+    return step
 
 
 def create_slots(optimizer: Any, variables: list[Any]) -> None:

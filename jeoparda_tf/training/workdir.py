@@ -34,7 +34,11 @@ def read_config(workdir: Path) -> dict[str, Any]:
     """
     path = workdir / CONFIG
     if not path.is_file():
-        raise UsageError("not the workdir of a run: it has no config.json", path=workdir, remedy="name the --workdir given to `fit`")
+        raise UsageError(
+            "not the workdir of a run: it has no config.json",
+            path=workdir,
+            remedy="name the --workdir given to `fit`",
+        )
     try:
         values: dict[str, Any] = json.loads(path.read_text())
     except ValueError as error:
@@ -73,7 +77,11 @@ def load_model(workdir: Path, checkpoint: Union[str, int] = "best") -> tuple[Any
     folder = workdir / CHECKPOINTS
     saved = checkpoints.all_of(folder)
     if not saved:
-        raise UsageError("this run has no checkpoint yet", path=workdir, remedy="`fit` writes one at the end of every epoch")
+        raise UsageError(
+            "this run has no checkpoint yet",
+            path=workdir,
+            remedy="`fit` writes one at the end of every epoch",
+        )
     if checkpoint == "best":
         chosen = checkpoints.best(folder) or saved[-1]
     elif checkpoint == "last":
@@ -81,7 +89,11 @@ def load_model(workdir: Path, checkpoint: Union[str, int] = "best") -> tuple[Any
     else:
         chosen = folder / f"step-{int(checkpoint):08d}"
         if chosen not in saved:
-            raise UsageError(f"no checkpoint of step {checkpoint}", path=workdir, remedy=f"it has: {', '.join(p.name for p in saved)}")
+            raise UsageError(
+                f"no checkpoint of step {checkpoint}",
+                path=workdir,
+                remedy=f"it has: {', '.join(p.name for p in saved)}",
+            )
     state = checkpoints.state_of(chosen)
     spec = read_spec(workdir)
     model = models.build(spec)
