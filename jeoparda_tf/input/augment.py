@@ -6,6 +6,7 @@ done before these, they touch less than half the bytes. All arrays of a patch al
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..stack import tf
@@ -31,7 +32,7 @@ def dihedral(arrays: Arrays, seed: Any) -> Arrays:
 def _orient(array: Any, choice: Any) -> Any:
     """Applies transposition, then mirrored rows, then mirrored columns, as the three bits of `choice` say."""
     rest = list(range(3, array.shape.rank))
-    steps = (
+    steps: tuple[Callable[[Any], Any], ...] = (
         lambda x: tf.transpose(x, [0, 2, 1, *rest]),
         lambda x: tf.reverse(x, [1]),
         lambda x: tf.reverse(x, [2]),

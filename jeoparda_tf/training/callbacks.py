@@ -128,7 +128,7 @@ class LossGuard(_Callback):
         raise DataError(
             f"the loss is {losses[worst]} by step {self.run.step} (first on rank {worst})",
             path=self.run.config.workdir,
-            remedy="lower --learning-rate or lengthen --warmup-epochs; `python -m tfrecords_tools.stats` recounts the pixels",
+            remedy="lower --learning-rate or lengthen --warmup-epochs",
         )
 
 
