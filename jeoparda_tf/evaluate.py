@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Optional, TypeVar, Union
+from typing import Any, Callable, Literal, Optional, TypeVar, Union
 
 import numpy as np
 
@@ -36,7 +36,9 @@ class EvaluateConfig:
     workdir: Path = option("of the run that `fit` made")
     split: str = option("split of the data to score", "test")
     data: Optional[Path] = option("directory of shards; without it, the one the run was trained on", None)
-    checkpoint: str = option("best (by macro F1 on validation), last, or the number of a step", "best")
+    checkpoint: Union[Literal["best", "last"], int] = option(
+        "best (by macro F1 on validation), last, or the number of a step", "best"
+    )
     tune_thresholds: bool = option("find each class's threshold of the best F1 on the val split first", False)
     threshold: float = option("for all classes, where they are not tuned", thresholds.DEFAULT)
     batch: int = option("patches of one rank at a time", 64)
@@ -47,7 +49,6 @@ class Plan:
     """An evaluation whose parts were found to fit together."""
 
     config: EvaluateConfig
-    checkpoint: Union[str, int]
     directory: Path
     manifest: Manifest
     spec: ModelSpec
@@ -81,7 +82,8 @@ def plan(config: EvaluateConfig) -> Plan:
         raise UsageError(f"--threshold is {config.threshold}, but must be 0 to 1")
     if config.batch < 1:
         raise UsageError(f"--batch is {config.batch}, but must be at least 1")
-    directory = config.data or Path(workdir.read_config(config.workdir)["data"])
+    settings = workdir.read_config(config.workdir)
+    directory = config.data or Path(settings["data"])
     if config.data is None and not directory.is_dir():
         raise UsageError("the run's data is not there any more", path=directory, remedy="name it with --data")
     manifest, spec = manifests.read(directory), workdir.read_spec(config.workdir)
@@ -89,16 +91,7 @@ def plan(config: EvaluateConfig) -> Plan:
     for split in (config.split, *(["val"] if config.tune_thresholds else [])):
         if not manifest.split(split, directory).records:
             raise DataError(f"split {split!r} has no records", path=directory)
-    return Plan(config, checkpoint_of(config.checkpoint), directory, manifest, spec)
-
-
-def checkpoint_of(name: str) -> Union[str, int]:
-    """Returns "best", "last" or a step; raises a UsageError for anything else."""
-    if name in ("best", "last"):
-        return name
-    if not name.isdecimal():
-        raise UsageError(f"--checkpoint is {name!r}, but must be best, last or the number of a step")
-    return int(name)
+    return Plan(config, directory, manifest, spec)
 
 
 def evaluate(job: Plan) -> Evaluation:
@@ -126,7 +119,7 @@ def _evaluate(job: Plan) -> Evaluation:
     from .training import distributed
 
     config, classes = job.config, job.manifest.nomenclature.classes
-    model, _, step = _together(lambda: workdir.load_model(config.workdir, job.checkpoint))
+    model, _, step = _together(lambda: workdir.load_model(config.workdir, config.checkpoint))
     about = {
         "data": str(job.directory.resolve()), "origin": job.manifest.origin,
         "nomenclature": job.manifest.nomenclature.name, "model": job.spec.name, "step": step,
