@@ -82,7 +82,7 @@ def bars(evaluation: Evaluation) -> style.Picture:
 
 
 def _note(evaluation: Evaluation) -> str:
-    return f"{evaluation.note}. F1 a class; {evaluation.threshold_note}."
+    return f"{evaluation.note}. F1 of each class, {evaluation.threshold_note}."
 
 
 def _name_points(figure: Figure, axes: Axes, line: Line2D, points: np.ndarray, names: Sequence[str]) -> int:

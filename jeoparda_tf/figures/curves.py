@@ -97,13 +97,9 @@ def _lines(axes: Axes, epoch: np.ndarray, lines: Mapping[str, tuple[np.ndarray, 
 
 def _mark(axes: Axes, epoch: float, value: float) -> None:
     axes.plot([epoch], [value], "o", color=style.PURPLE, markersize=8, markeredgecolor="white", zorder=5)
-    left, right = axes.get_xlim()
-    side = "right" if epoch > (left + right) / 2 else "left"
-    # Below the line, where macro F1 leaves room; at the bottom edge above it instead.
-    axes.annotate(
-        f"best: {value:.3f} in epoch {epoch:.0f}", (epoch, value), (0, -10 if value > 0.15 else 22), textcoords="offset points",
-        ha=side, va="top", size=style.SMALL, color=style.PURPLE,
-    )  # fmt: skip
+    # At the upper left, where curves that rise leave room.
+    text = f"best macro F1: {value:.3f} in epoch {epoch:.0f}"
+    axes.annotate(text, (0.02, 0.97), xycoords="axes fraction", va="top", size=style.SMALL, color=style.PURPLE)
 
 
 def _alt(history: Mapping[str, np.ndarray], best: int | None) -> str:

@@ -58,7 +58,7 @@ def canvas(height: float, title: str, note: str) -> Figure:
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor="white", layout="constrained")
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)  # type: ignore[union-attr, call-arg]  # constrained: has both
     figure.suptitle(title, x=0.015, ha="left", size=LARGE, weight="bold", color=INK)
-    figure.supxlabel("\n".join(textwrap.wrap(note, 82)), x=0.015, ha="left", size=SMALL, color=GREY)
+    figure.supxlabel("\n".join(textwrap.wrap(note, 78)), x=0.015, ha="left", size=SMALL, color=GREY)
     return figure
 
 
