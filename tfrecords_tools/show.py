@@ -46,7 +46,7 @@ def read_record(directory: Path, known: Manifest, split: str, number: int) -> di
         UsageError: the split has no such record.
         DataError: there is no such split, or the record is damaged.
     """
-    from .tfrecord import decode_example, pick_records
+    from .tfrecord import decode_at, pick_records
 
     entry = known.split(split, directory)
     if not 0 <= number < entry.records:
@@ -54,10 +54,7 @@ def read_record(directory: Path, known: Manifest, split: str, number: int) -> di
         raise UsageError(f"{split} has no record {number}", path=directory, remedy=remedy)
     file, position = _locate(entry, number)
     (record,) = pick_records(directory / file, [position])
-    try:
-        return {**decode_example(record, known.features), "shard": file, "position": position}
-    except DataError as error:
-        raise DataError(f"record {position}: {error.problem}", path=directory / file) from error
+    return {**decode_at(record, known, directory / file, position), "shard": file, "position": position}
 
 
 def _locate(split: Split, number: int) -> tuple[str, int]:
@@ -69,21 +66,22 @@ def _locate(split: Split, number: int) -> tuple[str, int]:
 
 def tables(known: Manifest, with_shards: bool = False) -> Iterator[Table]:
     """Yields the manifest as tables: splits, shards where asked for, classes, bands, what was left out."""
-    yield _table("splits", "split", "records", "shards", "MB", rows=_split_rows(known))
+    yield grid("splits", "split", "records", "shards", "MB", rows=_split_rows(known))
     if with_shards:
         shards = [shard for split in known.splits.values() for shard in split.shards]
         rows = [(s.file, f"{s.records:,}", f"{s.bytes:,}", s.sha256) for s in shards]
-        yield _table("shards", "file", "records", "bytes", "SHA-256", rows=rows)
-    yield _table(f"classes of {known.nomenclature.name}", "class", *known.splits, rows=_class_rows(known))
+        yield grid("shards", "file", "records", "bytes", "SHA-256", rows=rows)
+    yield grid(f"classes of {known.nomenclature.name}", "class", *known.splits, rows=_class_rows(known))
     head = ("band", "feature", "m", "nm", "mean", "std", "min", "max")
-    yield _table("bands, statistics of the train split", *head, rows=_band_rows(known))
+    yield grid("bands, statistics of the train split", *head, rows=_band_rows(known))
     if known.excluded:
-        yield _table(
+        yield grid(
             "left out", "reason", "patches", rows=[(why, f"{n:,}") for why, n in known.excluded.items()]
         )
 
 
-def _table(title: str, *columns: str, rows: Sequence[tuple[str, ...]]) -> Table:
+def grid(title: str, *columns: str, rows: Sequence[tuple[str, ...]]) -> Table:
+    """Returns a table of text, its first column to the left, numbers to the right."""
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")
@@ -131,7 +129,7 @@ def record_table(record: dict[str, Any], known: Manifest) -> Table:
             size = " x ".join(map(str, layer.shape))
             numbers = [f"{value:,.2f}" for value in (layer.min(), layer.mean(dtype=np.float64), layer.max())]
             rows.append((name, feature.name, f"{size} {feature.dtype}", *numbers))
-    return _table("pixels", "band", "feature", "size", "min", "mean", "max", rows=rows)
+    return grid("pixels", "band", "feature", "size", "min", "mean", "max", rows=rows)
 
 
 def labels_of(record: dict[str, Any], known: Manifest) -> list[str]:
@@ -163,8 +161,8 @@ def _draw_one(part: Any, record: dict[str, Any], known: Manifest) -> None:
 
     from .pictures import composite, stretch
 
-    part.suptitle(textwrap.fill("; ".join(labels_of(record, known)) or "no label", 90), fontsize=9)
-    part.supxlabel(record["name"], fontsize=8)
+    labels = textwrap.fill("; ".join(labels_of(record, known)) or "no label", 90)
+    part.suptitle(f"{record['name']}\n{labels}", fontsize=9)
     for axes, (name, bands) in zip(
         np.atleast_1d(part.subplots(1, len(known.display))), known.display.items()
     ):

@@ -21,7 +21,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 from .errors import DataError
-from .manifest import Feature
+from .manifest import Feature, Manifest
 
 Value = Union[bytes, np.ndarray]
 _HEADER = struct.Struct("<QI")
@@ -207,6 +207,17 @@ def decode_example(record: bytes, features: Sequence[Feature]) -> dict[str, Any]
         raise DataError("its name is no UTF-8") from None
     for feature in features:
         values[feature.name] = _array(b"".join(stored[feature.name].bytes_list.value), feature)
+    return values
+
+
+def decode_at(record: bytes, known: Manifest, path: Path, position: int) -> dict[str, Any]:
+    """Decodes a record as `decode_example` does; its errors name the file and the position, too few labels too."""
+    try:
+        values = decode_example(record, known.features)
+        if values["labels"].shape != (len(known.nomenclature.classes),):
+            raise DataError(f"has {values['labels'].size} labels, not {len(known.nomenclature.classes)}")
+    except DataError as error:
+        raise DataError(f"record {position}: {error.problem}", path=path, remedy=RESTORE) from error
     return values
 
 
