@@ -86,7 +86,7 @@ def test_no_archive(tmp_path: Path) -> None:
 
 
 def test_s1_folder_must_hold_sentinel1(v1: Path) -> None:
-    with pytest.raises(UsageError, match="no Sentinel-1 data in it\n.*S1A_IW"):
+    with pytest.raises(UsageError, match=r"no Sentinel-1 data in it\n.*S1A_IW"):
         archive.open_archive(v1, s1=v1)
 
 

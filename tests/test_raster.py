@@ -132,7 +132,7 @@ def test_a_process_imports_one_library_only(folder: Path, name: str, absent: str
 def test_auto_falls_back_and_gdal_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "osgeo", None)  # an import of it fails now
     assert raster.choose("auto") == "rasterio"
-    with pytest.raises(UsageError, match="gdal cannot be imported(.|\n)*gdal-config"):
+    with pytest.raises(UsageError, match=r"gdal cannot be imported(.|\n)*gdal-config"):
         raster.choose("gdal")
 
 

@@ -22,11 +22,12 @@ class Metadata:
     Attributes:
         names: patch names, row by row.
         splits: "train", "val" or "test" of each (the table says "validation").
+        file: path of the table.
         digest: SHA-256 of the table's files: changes with any label.
     """
 
     def __init__(self, tables: Any, digest: str, path: Path):
-        self._path, self._tables, self.digest = path, tables, digest
+        self._tables, self.digest, self.file = tables, digest, str(path)
         self.names: list[str] = tables["patch_id"].to_pylist()
         self.splits = [_SPLITS.get(split, "") for split in tables["split"].to_pylist()]
         if "" in self.splits:

@@ -40,7 +40,7 @@ class Faults:
         if self.skip:
             self.found.append(Fault(name, error.path or "", error.problem))
             return
-        problem = error.problem if name in (error.path or error.problem) else f"patch {name}: {error.problem}"
+        problem = error.problem if name in (error.path or "") else f"patch {name}: {error.problem}"
         if error.remedy and "--on-error" in error.remedy:
             remedy = error.remedy
         else:

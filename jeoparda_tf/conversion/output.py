@@ -54,7 +54,8 @@ class Output:
             if self._is_finished(fingerprint):
                 shutil.rmtree(self._journal, ignore_errors=True)
                 return False
-            self._check_journal(fingerprint)
+            if not force:
+                self._check_journal(fingerprint)
             self._journal.mkdir(exist_ok=True)
             self.sweep()
         except OSError as error:

@@ -74,6 +74,7 @@ def convert(config: ConvertConfig) -> Outcome:
         DataError: a patch is faulty (unless these are skipped), or the disk is full.
         KeyboardInterrupt: SIGINT or SIGTERM came; the same call continues.
     """
+    workers = _workers(config)
     archive = archives.open_archive(config.archive, config.s1)
     faults = Faults(config.on_error == "skip")
     planned = make_plan(config, archive, faults)
@@ -82,7 +83,7 @@ def convert(config: ConvertConfig) -> Outcome:
         return Outcome(archive, manifest.read(config.out), already=True)
     with _stopping_on_sigterm():
         try:
-            results = _convert_shards(planned, output, _workers(config))
+            results = _convert_shards(planned, output, workers)
         finally:
             output.sweep()
     written = finish(

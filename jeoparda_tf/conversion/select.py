@@ -131,10 +131,11 @@ def _wanted(config: ConvertConfig, table: Optional[Metadata], present: set[str])
         told = " ".join(str(share) for share in config.split_fractions)
         source = f"fractions {told} of {'blocks of 8 x 8 patches' if by_block else 'single patches'}"
         names = sorted(present) if table is None else table.names
-        entries = [Entry(name, fractions.split_of(name), TABLE) for name in names]
+        file = table.file if table else ""
+        entries = [Entry(name, fractions.split_of(name), file) for name in names]
         return Wanted(entries, source, f"not in {TABLE}")
     assert table is not None  # v1 without a source of splits was refused
-    entries = [Entry(name, split, TABLE) for name, split in zip(table.names, table.splits)]
+    entries = [Entry(name, split, table.file) for name, split in zip(table.names, table.splits)]
     return Wanted(entries, TABLE, f"not in {TABLE}")
 
 
@@ -155,9 +156,9 @@ def _one_split_each(entries: Iterable[Entry], faults: Faults) -> dict[str, Entry
         first = chosen.setdefault(entry.name, entry)
         if first is not entry:
             if first.split == entry.split:
-                problem, remedy = f"patch {entry.name} is in it twice", "remove one of the two lines"
+                problem, remedy = "is in it twice", "remove one of the two"
             else:
-                problem = f"patch {entry.name} is in two splits, {first.split} and {entry.split}"
+                problem = f"is in two splits, {first.split} and {entry.split}"
                 remedy = "decide on one"
             faults.add(entry.name, DataError(problem, path=entry.file, remedy=remedy))
             twice.add(entry.name)
@@ -189,6 +190,6 @@ def _partners(
     """Finds the Sentinel-1 partners, and drops patches without one."""
     s1 = table.s1(list(chosen)) if table else wanted.s1 or pair(str(archive.s1), faults)
     for name in [name for name in chosen if name not in s1]:
-        faults.add(name, DataError(f"patch {name} has no Sentinel-1 partner", path=archive.s1))
+        faults.add(name, DataError("has no Sentinel-1 partner", path=archive.s1))
         del chosen[name]
     return {name: s1[name] for name in chosen}

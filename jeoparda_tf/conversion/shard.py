@@ -12,7 +12,7 @@ import numpy as np
 
 from jeoparda_tf import records
 from jeoparda_tf.bigearthnet import raster
-from jeoparda_tf.bigearthnet.archive import Archive, read_labels
+from jeoparda_tf.bigearthnet.archive import TABLE, Archive, read_labels
 from jeoparda_tf.bigearthnet.bands import MAP_FEATURE, S1_FEATURE, S2_FEATURES
 from jeoparda_tf.bigearthnet.nomenclature import NOMENCLATURES, multi_hot
 from jeoparda_tf.records import Patch
@@ -159,7 +159,7 @@ def _labels(setup: Setup, source: Source) -> np.ndarray:
             raise DataError("has no labels")
         return multi_hot(names, NOMENCLATURES[setup.nomenclature])
     except DataError as error:
-        raise DataError(f"patch {source.name}: {error.problem}", path=path or setup.archive.root) from None
+        raise DataError(error.problem, path=path or f"{setup.archive.root}/{TABLE}") from None
 
 
 @lru_cache(maxsize=1)
