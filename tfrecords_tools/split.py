@@ -176,7 +176,7 @@ def _copy(
     config: Config, known: Manifest, split: str, chosen: list[table.Row], counts: Counts
 ) -> tuple[list[Shard], list[table.Row]]:
     """Copies records into shards of about the source's size; counts them on the way."""
-    from .tfrecord import decode_example
+    from .tfrecord import decode_at
 
     source = known.splits[split]
     number = max(1, round(len(source.shards) * len(chosen) / max(1, source.records)))
@@ -186,7 +186,7 @@ def _copy(
         file = f"{split}-{index:05d}-of-{number:05d}.tfrecord"
         with ShardWriter(config.out / file) as writer:
             for row, record in zip((chosen[i] for i in part), records):
-                decoded = decode_example(record, known.features)
+                decoded = decode_at(record, known, config.directory / row.shard, row.position)
                 if decoded["name"] != row.name:
                     problem = f"record {row.position} is {decoded['name']}, {TABLE_NAME} has {row.name}"
                     raise DataError(problem, path=config.directory / row.shard)

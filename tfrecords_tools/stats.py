@@ -15,7 +15,6 @@ from typing import Any, Optional
 import numpy as np
 
 from . import cli, manifest
-from .errors import DataError
 from .manifest import BandStatistics, Manifest, Shard
 from .show import grid
 from .statistics import RecordSums
@@ -45,7 +44,7 @@ class Counts:
         self.sums = RecordSums(known.features)
 
     def add(self, record: dict[str, Any]) -> None:
-        """Adds one decoded record; ValueError if it has another number of labels."""
+        """Adds one decoded record."""
         self.labels += record["labels"]
         self.sums.add(record)
 
@@ -61,14 +60,11 @@ def count_shard(directory: Path, known: Manifest, shard: Shard) -> Counts:
     Raises:
         DataError: a record is damaged; names shard and record.
     """
-    from .tfrecord import decode_example, read_records
+    from .tfrecord import decode_at, read_records
 
     counts, path = Counts(known), directory / shard.file
     for index, record in enumerate(read_records(path)):
-        try:
-            counts.add(decode_example(record, known.features))
-        except (DataError, ValueError) as error:
-            raise DataError(f"record {index}: {getattr(error, 'problem', error)}", path=path) from error
+        counts.add(decode_at(record, known, path, index))
     return counts
 
 
@@ -98,7 +94,7 @@ def same(found: Optional[BandStatistics], stated: Optional[BandStatistics]) -> b
 def _label_rows(counts: Counts, known: Manifest, split: str) -> Iterator[tuple[str, ...]]:
     stated = known.splits[split].label_counts
     for name, found, said in zip(known.nomenclature.classes, counts.labels.tolist(), stated):
-        yield name, f"{found:,}", f"{said:,}", "" if found == said else "differs"
+        yield name, f"{found:,}", "" if found == said else f"{said:,}"
 
 
 def _band_rows(counts: Counts, known: Manifest, split: str) -> Iterator[tuple[str, ...]]:
@@ -106,13 +102,11 @@ def _band_rows(counts: Counts, known: Manifest, split: str) -> Iterator[tuple[st
     for band in known.bands:
         found, stated = result.get(band), known.statistics.get(band)
         differs = split == TRAIN and not same(found, stated)
-        yield band, *_text(found), *(_text(stated) if split == TRAIN else ()), "differs" if differs else ""
+        yield (band, *_text(found), " ".join(_text(stated)) if differs else "")
 
 
 def _text(s: Optional[BandStatistics]) -> tuple[str, ...]:
-    return (
-        (f"{s.count:,}", f"{s.mean:,.4f}", f"{s.std:,.4f}", f"{s.min:g}", f"{s.max:g}") if s else ("-",) * 5
-    )
+    return (f"{s.count:,}", *(f"{x:.10g}" for x in (s.mean, s.std, s.min, s.max))) if s else ("-",) * 5
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -122,14 +116,16 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     counts = count(config.directory, known, config.split, config.workers)
     labels = list(_label_rows(counts, known, config.split))
     bands = list(_band_rows(counts, known, config.split))
-    numbers = ("pixels", "mean", "std", "min", "max")
-    said = tuple(f"manifest's {name}" for name in numbers) if config.split == TRAIN else ()
     console = cli.console()
     console.print(f"{config.directory}, {config.split}: {known.origin}")
-    console.print(grid("records with each class", "class", "records", "manifest", "", rows=labels))
-    console.print(grid("bands", "band", *numbers, *said, "", rows=bands))
+    other = "manifest, if other"
+    console.print(grid("records with each class", "class", "records", other, rows=labels))
+    console.print(grid("bands", "band", "pixels", "mean", "std", "min", "max", other, rows=bands))
     differing = sum(row[-1] != "" for row in labels + bands)
-    console.print(f"{differing} rows differ from the manifest" if differing else "all as the manifest says")
+    what = "labels and bands are" if config.split == TRAIN else "labels are"
+    console.print(
+        f"{differing} rows differ from the manifest" if differing else f"{what} as the manifest says"
+    )
     return 1 if differing else 0
 
 
