@@ -226,7 +226,8 @@ def show(evaluation: Evaluation, classes: Sequence[str]) -> None:
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Parses the flags, evaluates, prints the scores."""
-    job = plan(cli.parse(EvaluateConfig, "python -m jeoparda_tf.evaluate", __doc__, argv))
+    config = cli.parse(EvaluateConfig, "python -m jeoparda_tf.evaluate", __doc__, argv)
+    job = cli.once(lambda: plan(config))
     evaluation = evaluate(job)
     if cli.is_first_rank():
         show(evaluation, job.manifest.nomenclature.classes)

@@ -161,7 +161,7 @@ def test_what_was_asked_wrongly_is_a_usage_error(run, tmp_path):
         plan(run, threshold=1.5)
     with pytest.raises(UsageError, match="no checkpoint of step 999"):
         evaluate.evaluate(plan(run, checkpoint=999))
-    with pytest.raises(SystemExit, match="2"):
+    with pytest.raises(UsageError, match="checkpoint"):
         cli.parse(evaluate.EvaluateConfig, "x", "", ["--workdir", "x", "--checkpoint", "worst"])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import (
@@ -20,12 +21,16 @@ from typing import (
     get_type_hints,
 )
 
-from .errors import UsageError, UserError
+from .errors import Elsewhere, UsageError, UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 Config = TypeVar("Config")
+T = TypeVar("T")
+
+# Seconds that a rank without a word waits before it ends: launchers kill all others, the one that speaks too.
+_GRACE = 2.0
 
 # One of these tells a process its rank before Horovod is up: horovodrun, OpenMPI, PMIx, Slurm.
 _RANK_VARIABLES = ("HOROVOD_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID")
@@ -63,9 +68,8 @@ def parse(config: type[Config], prog: str, description: str, argv: Optional[Sequ
 
     class Parser(ArgumentParser):
         def error(self, message: str, ex: Optional[Exception] = None) -> NoReturn:
-            if is_first_rank():
-                print(f"error: {message}\n  see: {prog} --help", file=sys.stderr)
-            sys.exit(2)
+            refused = UsageError(message, remedy=f"see: {prog} --help")
+            raise refused if is_first_rank() else Elsewhere(2)
 
     parser = Parser(prog=prog, description=description)
     config_help = "YAML file with any of these flags, as flag_name: value"
@@ -117,9 +121,11 @@ def run(main: Callable[[], Optional[int]]) -> NoReturn:
         code = main() or 0
         sys.stdout.flush()  # here, where a closed pipe is still caught
         sys.exit(code)
+    except Elsewhere as error:
+        time.sleep(_GRACE)
+        sys.exit(error.exit_code)
     except UserError as error:
-        if str(error):
-            print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -138,6 +144,16 @@ def console() -> Console:
     from rich.console import Console
 
     return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140)
+
+
+def once(action: Callable[[], T]) -> T:
+    """Does what all ranks do alike before they have joined; if it fails, the first of them alone says why."""
+    try:
+        return action()
+    except UserError as error:
+        if is_first_rank():
+            raise
+        raise Elsewhere(error.exit_code) from error
 
 
 def is_first_rank() -> bool:

@@ -117,9 +117,10 @@ def check_data(spec: ModelSpec, manifest: Manifest, directory: object) -> None:
                 remedy="convert the archive with the options of the training data",
             )
     if spec.nomenclature.classes != manifest.nomenclature.classes:
+        ours, theirs = spec.nomenclature, manifest.nomenclature
+        other = "in another order" if set(ours.classes) == set(theirs.classes) else f"of {theirs.name}"
         problem = (
-            f"the model knows {len(spec.nomenclature.classes)} classes of {spec.nomenclature.name}, "
-            f"this data has {len(manifest.nomenclature.classes)} of {manifest.nomenclature.name}"
+            f"the model knows {len(ours.classes)} classes of {ours.name}, this data has {len(theirs.classes)} {other}"
         )
         raise DataError(
             problem,
