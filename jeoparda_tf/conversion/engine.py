@@ -35,6 +35,12 @@ def run(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Gen
     with executor(workers) as pool:
         try:
             yield from _as_completed(pool, work, jobs, ahead=2 * workers)
+        except BrokenProcessPool:
+            remedy = (
+                "when memory runs out, the system kills the largest process: take fewer --workers; "
+                "the same command continues with the shards that are missing"
+            )
+            raise DataError("a worker process was killed", remedy=remedy) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in set(multiprocessing.active_children()) - others:
@@ -56,18 +62,7 @@ def _as_completed(
         done, running = wait(running, return_when=FIRST_COMPLETED)
         running |= {pool.submit(work, job) for job in islice(waiting, len(done))}
         for future in done:
-            yield _result(future)
-
-
-def _result(future: Future[Result]) -> Result:
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        remedy = (
-            "when memory runs out, the system kills the largest process: take fewer --workers; "
-            "the same command continues with the shards that are missing"
-        )
-        raise DataError("a worker process was killed", remedy=remedy) from None
+            yield future.result()
 
 
 def _start_worker() -> None:

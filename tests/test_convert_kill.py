@@ -1,0 +1,204 @@
+"""Conversions that are killed, stopped or run out of disk: real processes, and the same bytes in the end."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from jeoparda_tf.conversion.run import convert
+from tests import archives
+from tests.archives import LABELS
+from tests.conftest import REPOSITORY
+from tests.test_convert import hashes, read_back, v1_config
+from tfrecords_tools.errors import DataError
+from tfrecords_tools.manifest import Manifest
+
+PATCHES, SHARDS = 60, 10
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive of links to a few patches: long enough to be killed in its middle, quick to write."""
+    root = tmp_path_factory.mktemp("archive")
+    archives.write_v1(root, [[label] for label in LABELS])
+    folder = root / "BigEarthNet-v1.0"
+    first = archives.v1_name(0)
+    for index in range(len(LABELS), PATCHES):
+        name = archives.v1_name(index)
+        (folder / name).mkdir()
+        for path in (folder / first).iterdir():
+            os.link(path, folder / name / path.name.replace(first, name))
+    return archives.write_lists(root, {"train": [archives.v1_name(index) for index in range(PATCHES)]})
+
+
+@pytest.fixture(scope="module")
+def whole(root: Path) -> dict[str, str]:
+    convert(v1_config(root, root / "whole", shards=SHARDS))
+    return hashes(root / "whole")
+
+
+def _start(root: Path, out: Path, *flags: str) -> subprocess.Popen[str]:
+    # rasterio, the slower one: more moments to be killed at.
+    command = [sys.executable, "-m", "jeoparda_tf.convert", root / "BigEarthNet-v1.0", out, "--splits", root]
+    options = ["--shards", SHARDS, "--reader", "rasterio", "--workers", 2, *flags]
+    return subprocess.Popen(
+        [str(part) for part in [*command, *options]],
+        cwd=REPOSITORY,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def _run(root: Path, out: Path, *flags: str) -> tuple[int, str]:
+    process = _start(root, out, *flags)
+    printed, _ = process.communicate(timeout=120)
+    return process.returncode, printed
+
+
+def _wait_for(out: Path, pattern: str, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not list(out.glob(pattern)) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def _left_alone(children: list[psutil.Process]) -> list[psutil.Process]:
+    """Returns those that are still alive a while after their parent's end."""
+    return psutil.wait_procs(children, timeout=20)[1]
+
+
+def test_killed_at_random_moments_ends_with_the_same_bytes(
+    root: Path, whole: dict[str, str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    chance = random.Random(0)
+    children: list[psutil.Process] = []
+    for _ in range(5):
+        process = _start(root, out)
+        _wait_for(out, "*.tmp", process)
+        time.sleep(chance.uniform(0, 0.4))
+        children += psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        process.kill()
+        process.communicate()
+        if (out / "manifest.json").exists():  # then all is there
+            assert whole.items() <= hashes(out).items()
+    assert not _left_alone(children)  # workers that live on would write beside those of the next run
+    status, printed = _run(root, out)
+    assert status == 0, printed
+    assert hashes(out) == whole
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_cleanly(root: Path, whole: dict[str, str], tmp_path: Path, number: signal.Signals) -> None:
+    out = tmp_path / "out"
+    process = _start(root, out)
+    _wait_for(out, "*.tmp", process)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(number)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert printed.strip() == "stopped; the same command continues with the shards that are missing"
+    assert not _left_alone(children)
+    assert not list(out.glob("*.tmp"))
+    assert not (out / "manifest.json").exists()
+    assert _run(root, out)[0] == 0
+    assert hashes(out) == whole
+
+
+def test_a_killed_worker_is_told_of(root: Path, whole: dict[str, str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = _start(root, out)
+    _wait_for(out, "*.tmp", process)
+    workers = [
+        child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())
+    ]
+    workers[0].kill()
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "a worker process was killed" in printed
+    assert "fewer --workers" in printed
+    assert "Traceback" not in printed
+    assert not list(out.glob("*.tmp"))
+    assert _run(root, out)[0] == 0
+    assert hashes(out) == whole
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", disk], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("a small file system cannot be mounted here")
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_full_disk(root: Path, whole: dict[str, str], small_disk: Path, workers: int) -> None:
+    out = small_disk / "out"
+    status, printed = _run(root, out, "--workers", str(workers))
+    assert status == 1
+    assert "cannot be written: No space left on device" in printed
+    assert "free some space" in printed
+    assert "Traceback" not in printed
+    assert not list(out.glob("*.tmp"))
+    assert not (out / "manifest.json").exists()
+    kept = hashes(out)
+    finished = {name: digest for name, digest in kept.items() if name.endswith(".tfrecord")}
+    assert finished
+    assert {name: whole[name] for name in finished} == finished  # what has its name is whole
+    subprocess.run(["mount", "-o", "remount,size=50m", small_disk], check=True)
+    assert _run(root, out)[0] == 0
+    assert hashes(out) == whole
+
+
+def test_full_disk_at_the_end(
+    root: Path, whole: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No room for the manifest: the shards wait for the next run."""
+
+    def full(manifest: Manifest, directory: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    config = v1_config(root, tmp_path / "out", shards=SHARDS)
+    with monkeypatch.context() as patch:
+        patch.setattr(Manifest, "write", full)
+        with pytest.raises(DataError, match=r"manifest\.json: cannot be written: No space left on device"):
+            convert(config)
+    before = (tmp_path / "out" / "train-00000-of-00010.tfrecord").stat().st_mtime_ns
+    convert(config)
+    assert (tmp_path / "out" / "train-00000-of-00010.tfrecord").stat().st_mtime_ns == before
+    assert hashes(tmp_path / "out") == whole
+
+
+def test_the_archive_vanishes(root: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-al", root, copy], check=True)
+    process = _start(copy, tmp_path / "out")
+    _wait_for(tmp_path / "out", "*.tmp", process)
+    (copy / "BigEarthNet-v1.0").rename(copy / "gone")
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "missing" in printed
+    assert "Traceback" not in printed
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_one_worker_is_this_process(root: Path, whole: dict[str, str], tmp_path: Path) -> None:
+    convert(v1_config(root, tmp_path / "out", shards=SHARDS, workers=1))
+    assert not psutil.Process().children()
+    assert hashes(tmp_path / "out") == whole
+    assert len(read_back(tmp_path / "out")["train"]) == PATCHES
