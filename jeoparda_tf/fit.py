@@ -1,8 +1,4 @@
-"""Trains a multi-label classifier on shards, in one process or many.
-
-python -m jeoparda_tf.fit --data DIR --workdir RUN
-horovodrun -np 2 python -m jeoparda_tf.fit --data DIR --workdir RUN
-"""
+"""Trains a multi-label classifier on shards. Over ranks, put `horovodrun -np 2` before the command."""
 
 from __future__ import annotations
 
