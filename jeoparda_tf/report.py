@@ -1,6 +1,6 @@
 """Draws pictures of a run that was evaluated, and one page with all of them.
 
-    python -m jeoparda_tf.report --workdir RUN
+python -m jeoparda_tf.report --workdir RUN
 """
 
 from __future__ import annotations

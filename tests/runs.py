@@ -14,6 +14,7 @@ from jeoparda_tf.models.spec import spec_for
 from jeoparda_tf.records import Patch
 from jeoparda_tf.scoring import results
 from jeoparda_tf.scoring.scores import score
+from jeoparda_tf.training.config import FitConfig
 from tests import shards
 from tfrecords_tools.manifest import Feature, Manifest, Nomenclature
 
@@ -27,7 +28,7 @@ FEATURES = tuple(
 def correlated(
     patches: int, nomenclature: Nomenclature = CLC43, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns labels (bool) and scores (float32) [patches, classes]: imbalanced as the archive is, neighbours confused."""
+    """Returns labels (bool) and scores (float32) [patches, classes]: imbalanced, neighbours confused."""
     generator = np.random.default_rng(seed)
     counts = {c.name: c.patches for c in CLASSES}
     share = np.array([counts.get(name, 20_000) for name in nomenclature.classes]) / 590_326
@@ -71,7 +72,9 @@ def write(
     members = []
     for number, row in enumerate(labels):
         arrays = {
-            f.name: (generator.gamma(4, 300, f.shape) + 40 * np.arange(f.shape[0])[:, None, None]).astype(np.uint16)
+            f.name: (generator.gamma(4, 300, f.shape) + 40 * np.arange(f.shape[0])[:, None, None]).astype(
+                np.uint16
+            )
             for f in FEATURES
         }
         members.append(Patch(f"S2A_MSIL2A_20170613T101031_{number}_7", row.astype(np.int64), arrays))
@@ -82,11 +85,11 @@ def write(
     write_history(workdir / "history.csv", epochs)
     spec = spec_for(manifest, bands.S2_BANDS, name="resnet50", l2=1e-4, dropout=0.3)
     (workdir / "model.json").write_text(spec.to_json())
-    config = {"data": str(data), "batch": 32, "epochs": epochs, "optimizer": "sgd", "schedule": "step", "learning_rate": 0.02}
-    (workdir / "config.json").write_text(json.dumps(config))
+    config = FitConfig(data=data, workdir=workdir, epochs=epochs)
+    (workdir / "config.json").write_text(config.to_json())
     versions = {"jeoparda_tf": "0.1.0", "tensorflow": "2.15.1", "horovod": "0.28.1"}
     (workdir / "environment.json").write_text(json.dumps({"versions": versions, "ranks": 2}))
-    about = {"split": "test", "data": str(data), "origin": origin, "nomenclature": nomenclature.name, "model": "resnet50",
-             "step": 1700, "thresholds": "0.5 for all classes"}  # fmt: skip
+    about = {"split": "test", "data": str(data), "origin": origin, "nomenclature": nomenclature.name,
+             "model": "resnet50", "step": 1700, "thresholds": "0.5 for all classes"}  # fmt: skip
     results.write(workdir, about, score(labels, scores, 0.5), nomenclature.classes, labels, scores)
     return manifest

@@ -68,10 +68,15 @@ class TestPictures:
     )
 
     def test_composite_repeats_coarse_pixels_and_keeps_the_order_asked_for(self) -> None:
-        arrays = {"fine": np.arange(32, dtype=np.uint16).reshape(4, 4, 2), "coarse": np.array([[[7], [8]], [[9], [10]]], np.uint16)}
+        arrays = {
+            "fine": np.arange(32, dtype=np.uint16).reshape(4, 4, 2),
+            "coarse": np.array([[[7], [8]], [[9], [10]]], np.uint16),
+        }
         image = composite(arrays, self.FEATURES, ("C", "B", "A"))
         assert image.dtype == np.float32
-        np.testing.assert_array_equal(image[..., 0], [[7, 7, 8, 8], [7, 7, 8, 8], [9, 9, 10, 10], [9, 9, 10, 10]])
+        np.testing.assert_array_equal(
+            image[..., 0], [[7, 7, 8, 8], [7, 7, 8, 8], [9, 9, 10, 10], [9, 9, 10, 10]]
+        )
         np.testing.assert_array_equal(image[..., 1], arrays["fine"][..., 1])
         np.testing.assert_array_equal(image[..., 2], arrays["fine"][..., 0])
 
@@ -146,7 +151,10 @@ class TestSpread:
 
 class TestClasses:
     def test_points_are_support_and_f1(self) -> None:
-        found = small([[YES, NO, NO], [YES, YES, NO], [NO, YES, NO]], [[0.9, 0.1, 0.1], [0.5, 0.2, 0.1], [0.8, 0.7, 0.2]])
+        found = small(
+            [[YES, NO, NO], [YES, YES, NO], [NO, YES, NO]],
+            [[0.9, 0.1, 0.1], [0.5, 0.2, 0.1], [0.8, 0.7, 0.2]],
+        )
         axes = classes.against_support(found).figure.axes[0]
         # a: TP 2, FP 1, FN 0; b: TP 1, FN 1; c does not occur. Thresholds take in what equals them.
         np.testing.assert_allclose(axes.lines[0].get_xydata(), [[2, 0.8], [2, 2 / 3]])
@@ -190,7 +198,9 @@ class TestPrecisionRecall:
             np.testing.assert_allclose(recall, theirs[1][:-1][::-1])
 
     def test_by_hand(self) -> None:
-        recall, precision = precision_recall.curve(np.array([YES, NO, YES, NO]), np.array([0.9, 0.8, 0.8, 0.1]))
+        recall, precision = precision_recall.curve(
+            np.array([YES, NO, YES, NO]), np.array([0.9, 0.8, 0.8, 0.1])
+        )
         np.testing.assert_allclose(recall, [0.5, 1, 1])
         np.testing.assert_allclose(precision, [1, 2 / 3, 2 / 4])
 
@@ -228,7 +238,11 @@ class TestConfusion:
             for j in range(8):
                 members = labels[:, i] & ~labels[:, j]
                 assert counted[i, j] == members.sum()
-                assert np.isnan(shares[i, j]) if not members.any() else shares[i, j] == predicted[members, j].mean()
+                assert (
+                    np.isnan(shares[i, j])
+                    if not members.any()
+                    else shares[i, j] == predicted[members, j].mean()
+                )
 
     def test_first_row_is_any_patch(self) -> None:
         figure = confusion.draw(small(self.LABELS.tolist(), self.PREDICTED.astype(float).tolist())).figure
@@ -242,7 +256,9 @@ class TestPatches:
         f1 = patches.sample_f1(evaluation.labels, evaluation.predicted)
         theirs = f1_score(evaluation.labels, evaluation.predicted, average="samples", zero_division=0)
         assert f1.mean() == pytest.approx(theirs)
-        assert patches.sample_f1(np.array([[YES, YES, NO]]), np.array([[YES, NO, YES]])) == pytest.approx([0.5])
+        assert patches.sample_f1(np.array([[YES, YES, NO]]), np.array([[YES, NO, YES]])) == pytest.approx(
+            [0.5]
+        )
 
     def test_picks_extremes_and_median_once_each(self) -> None:
         labels = np.array([[YES, NO, NO], [YES, YES, NO], [YES, YES, YES], [NO, YES, NO], [YES, YES, NO]])
@@ -262,16 +278,26 @@ class TestPatches:
             marks = {"right": [], "missed": [], "false alarm": []}
             for mark, name in example.names:
                 marks[mark].append(CLC43.classes.index(name))
-            assert sorted(marks["right"] + marks["missed"]) == np.flatnonzero(evaluation.labels[example.index]).tolist()
-            assert sorted(marks["right"] + marks["false alarm"]) == np.flatnonzero(evaluation.predicted[example.index]).tolist()
+            assert (
+                sorted(marks["right"] + marks["missed"])
+                == np.flatnonzero(evaluation.labels[example.index]).tolist()
+            )
+            assert (
+                sorted(marks["right"] + marks["false alarm"])
+                == np.flatnonzero(evaluation.predicted[example.index]).tolist()
+            )
             assert example.images["RGB"].shape == (12, 12, 3)
         assert list(displays) == ["RGB", "false colour"]
 
     def test_refuses_other_records(self, evaluation: Evaluation) -> None:
         with pytest.raises(DataError, match="other test records"):
-            patches.examples(replace(evaluation, labels=evaluation.labels[:-1], scores=evaluation.scores[:-1]))
+            patches.examples(
+                replace(evaluation, labels=evaluation.labels[:-1], scores=evaluation.scores[:-1])
+            )
         with pytest.raises(DataError, match="other test records"):
-            patches.examples(replace(evaluation, labels=evaluation.labels[::-1], scores=evaluation.scores[::-1]))
+            patches.examples(
+                replace(evaluation, labels=evaluation.labels[::-1], scores=evaluation.scores[::-1])
+            )
 
     def test_missing_folder_and_shard(self, evaluation: Evaluation, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="no such directory"):
@@ -325,7 +351,10 @@ class TestEvaluation:
         np.testing.assert_array_equal(evaluation.scores, scores)
         assert evaluation.classes == CLC43.classes
         assert evaluation.step == 1700
-        assert evaluation.note == "test split, 300 patches, clc43 (43 classes). Not BigEarthNet: synthetic sample"
+        assert (
+            evaluation.note
+            == "test split, 300 patches, clc43 (43 classes). Not BigEarthNet: synthetic sample"
+        )
 
     def test_thresholds_in_words(self, evaluation: Evaluation) -> None:
         assert evaluation.threshold_note == "thresholds 0.5 for all classes"

@@ -20,10 +20,18 @@ from tests.conftest import need_engine
 from tfrecords_tools.errors import DataError, UsageError
 
 CHROMIUM_FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--allow-file-access-from-files",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
+    "--allow-file-access-from-files",
 )  # fmt: skip
-PICTURES = ["learning-curves", "f1-against-support", "f1-by-class", "precision-recall", "confusion", "examples"]
+PICTURES = [
+    "learning-curves",
+    "f1-against-support",
+    "f1-by-class",
+    "precision-recall",
+    "confusion",
+    "examples",
+]
 # Asks the page, in a frame as narrow as a phone, what a reader would stumble over.
 PHONE = """<iframe src="%s" style="width:400px;height:800px"></iframe><pre id="out"></pre><script>
 onload = () => {
@@ -75,7 +83,9 @@ def parsed(finished: Path) -> Parsed:
 
 def test_writes_pictures_and_page(finished: Path) -> None:
     folder = finished / "report"
-    assert sorted(path.name for path in folder.iterdir()) == sorted([*(f"{name}.png" for name in PICTURES), "index.html"])
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        [*(f"{name}.png" for name in PICTURES), "index.html"]
+    )
     for name in PICTURES:
         image = np.asarray(Image.open(folder / f"{name}.png").convert("L"))
         assert image.std() > 10
@@ -111,8 +121,9 @@ def test_page_says_what_it_is(parsed: Parsed, finished: Path) -> None:
     for definition in scores["definitions"].values():
         assert definition in text
     for part in (
-        "Not BigEarthNet: synthetic sample", "clc43, 43 classes", "300 patches", "resnet50, float32", "12: B02 B03", "step 1,700",
-        "2 ranks x 32 patches = 64 a step", "20 of 20", "python -m jeoparda_tf.evaluate", "horovodrun -np 2 python -m jeoparda_tf.fit",
+        "Not BigEarthNet: synthetic sample", "clc43, 43 classes", "300 patches", "resnet50, float32",
+        "12: B02 B03", "step 1,700", "2 ranks x 32 patches = 64 a step", "20 of 20",
+        "python -m jeoparda_tf.evaluate", "horovodrun -np 2 python -m jeoparda_tf.fit",
     ):  # fmt: skip
         assert part in text
     for row in scores["classes"]:
@@ -130,7 +141,14 @@ def test_chromium_opens_it_as_wide_as_a_phone(finished: Path, tmp_path: Path) ->
     chromium = shutil.which("google-chrome") or need_engine("chromium")
     wrapper = tmp_path / "phone.html"
     wrapper.write_text(PHONE % (finished / "report" / "index.html").as_uri())
-    command = [chromium, *CHROMIUM_FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000", "--dump-dom", wrapper.as_uri()]
+    command = [
+        chromium,
+        *CHROMIUM_FLAGS,
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--virtual-time-budget=20000",
+        "--dump-dom",
+        wrapper.as_uri(),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     found = json.loads(done.stdout.split('<pre id="out">')[1].split("</pre>")[0])
     heading = found.pop("heading")
@@ -141,8 +159,19 @@ def test_chromium_opens_it_as_wide_as_a_phone(finished: Path, tmp_path: Path) ->
 def test_chromium_draws_it(finished: Path, tmp_path: Path) -> None:
     chromium = shutil.which("google-chrome") or need_engine("chromium")
     shot = tmp_path / "page.png"
-    command = [chromium, *CHROMIUM_FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1200,3000", f"--screenshot={shot}"]
-    subprocess.run([*command, (finished / "report" / "index.html").as_uri()], capture_output=True, timeout=120, check=True)
+    command = [
+        chromium,
+        *CHROMIUM_FLAGS,
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--window-size=1200,3000",
+        f"--screenshot={shot}",
+    ]
+    subprocess.run(
+        [*command, (finished / "report" / "index.html").as_uri()],
+        capture_output=True,
+        timeout=120,
+        check=True,
+    )
     image = np.asarray(Image.open(io.BytesIO(shot.read_bytes())).convert("RGB")).astype(int)
     assert image.shape[:2] == (3000, 1200)
     assert image[:, :150].min() > 240  # the text column is in the middle
@@ -210,7 +239,9 @@ def test_help_and_report_need_no_tensorflow(unreported: Path) -> None:
         "import sys; from jeoparda_tf import report\ntry: report.main(['--help'])\nexcept SystemExit: pass\n"
         "assert not {'tensorflow', 'matplotlib', 'numpy', 'pyarrow'} & set(sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], check=True, timeout=120, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, timeout=120, capture_output=True, text=True
+    )
     assert "--split" in done.stdout
 
 

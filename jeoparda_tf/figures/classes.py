@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -28,26 +29,37 @@ def against_support(evaluation: Evaluation) -> style.Picture:
     support, f1 = scores.support[seen], scores.f1[seen]
     figure = style.canvas(5.4, "F1 of each class against its support", _note(evaluation))
     axes = style.plain(figure.add_subplot(), "both")
-    axes.plot(support, f1, "o", color=style.BLUE, markersize=5.5, markeredgecolor="white", markeredgewidth=0.6)
-    axes.set(xscale="log", xlabel=f"patches of the {evaluation.split} split that carry the class (log)", ylabel="F1")
+    axes.plot(
+        support, f1, "o", color=style.BLUE, markersize=5.5, markeredgecolor="white", markeredgewidth=0.6
+    )
+    axes.set(
+        xscale="log",
+        xlabel=f"patches of the {evaluation.split} split that carry the class (log)",
+        ylabel="F1",
+    )
     axes.set_ylim(-0.04, 1.04)
     axes.set_xlim(support.min() / 1.5, support.max() * 1.5)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     macro = axes.axhline(scores.macro.f1, color=style.VERMILION, linewidth=1.2, linestyle="--")
-    axes.annotate(
-        f"macro F1 {scores.macro.f1:.3f}", (0.995, scores.macro.f1), (0, 3), xycoords=("axes fraction", "data"),
-        textcoords="offset points", ha="right", size=style.SMALL, color=style.VERMILION,
+    axes.text(
+        0.995, scores.macro.f1 + 0.008, f"macro F1 {scores.macro.f1:.3f}", transform=axes.get_yaxis_transform(),
+        ha="right", size=style.SMALL, color=style.VERMILION,
     )  # fmt: skip
-    named = _name_points(figure, axes, macro, np.column_stack([support, f1]), [evaluation.classes[i] for i in seen])
+    named = _name_points(
+        figure, axes, macro, np.column_stack([support, f1]), [evaluation.classes[i] for i in seen]
+    )
     caption = (
-        f"Each point is a class: its F1, with {evaluation.threshold_note}, over the number of patches that carry it. "
-        f"Macro F1 is the mean over all {len(evaluation.classes)} classes."
+        f"Each point is a class: its F1, with {evaluation.threshold_note}, over the number of patches that "
+        f"carry it. Macro F1 is the mean over all {len(evaluation.classes)} classes."
     )
     if named < len(seen):
         caption += f" {len(seen) - named} names would not fit: the next picture has them all."
-    if len(seen) < len(evaluation.classes):
-        caption += f" {len(evaluation.classes) - len(seen)} classes do not occur in this split, have no F1 of their own and count as 0."
-    return style.Picture("f1-against-support", "F1 against support", caption, _support_alt(evaluation, seen), figure)
+    absent = len(evaluation.classes) - len(seen)
+    if absent:
+        caption += f" Not drawn, but counted as 0: {absent} without a patch in this split."
+    return style.Picture(
+        "f1-against-support", "F1 against support", caption, _support_alt(evaluation, seen), figure
+    )
 
 
 def bars(evaluation: Evaluation) -> style.Picture:
@@ -67,17 +79,18 @@ def bars(evaluation: Evaluation) -> style.Picture:
     axes.set_xticks((0, 0.5, 1))
     axes.set_xlabel("F1", x=0.5 / 1.5)
     axes.tick_params(axis="y", length=0)
-    axes.text(1.48, -0.4, "patches", ha="right", va="center", size=style.SMALL, color=style.GREY)
-    for y, i in zip(middle, order):
-        absent = scores.support[i] == 0
-        axes.text(scores.f1[i] + 0.015, y, "–" if absent else f"{scores.f1[i]:.2f}", va="center", size=style.SMALL, color=style.INK)
-        axes.text(1.48, y, f"{scores.support[i]:,}", va="center", ha="right", size=style.SMALL, color=style.GREY)
+    small: dict[str, Any] = {"va": "center", "size": style.SMALL}
+    axes.text(1.48, -0.4, "patches", ha="right", color=style.GREY, **small)
+    for y, f1, support in zip(middle, scores.f1[order], scores.support[order]):
+        axes.text(f1 + 0.015, y, f"{f1:.2f}" if support else "–", color=style.INK, **small)
+        axes.text(1.48, y, f"{support:,}", ha="right", color=style.GREY, **small)
     caption = (
-        f"F1 of each class, with {evaluation.threshold_note}; sorted by support, the number of patches of the split that carry "
-        "the class (right). – marks a class that does not occur."
+        f"F1 of each class, with {evaluation.threshold_note}; sorted by support, the number of patches of "
+        "the split that carry the class (right). – marks a class that does not occur."
     )
     best = max(order, key=lambda i: scores.f1[i])
-    alt = f"Bars of F1 for {len(order)} classes by support; the highest is {evaluation.classes[best]} with {scores.f1[best]:.2f}."
+    highest = f"{evaluation.classes[best]} with {scores.f1[best]:.2f}"
+    alt = f"Bars of F1 for {len(order)} classes by support; the highest is {highest}."
     return style.Picture("f1-by-class", "F1 by class", caption, alt, figure)
 
 
@@ -110,7 +123,12 @@ def _name_point(axes: Axes, point: np.ndarray, name: str, taken: list[Bbox]) -> 
             size=style.SMALL, color=style.INK, linespacing=1.0, multialignment=ha,
         )  # fmt: skip
         box = text.get_window_extent().padded(1)
-        inside = axes.bbox.x0 < box.x0 and box.x1 < axes.bbox.x1 and axes.bbox.y0 < box.y0 and box.y1 < axes.bbox.y1
+        inside = (
+            axes.bbox.x0 < box.x0
+            and box.x1 < axes.bbox.x1
+            and axes.bbox.y0 < box.y0
+            and box.y1 < axes.bbox.y1
+        )
         if inside and not box.count_overlaps(taken):
             taken.append(box)
             return True
@@ -121,5 +139,9 @@ def _name_point(axes: Axes, point: np.ndarray, name: str, taken: list[Bbox]) -> 
 def _support_alt(evaluation: Evaluation, seen: np.ndarray) -> str:
     scores = evaluation.result
     often, rare = seen[np.argmax(scores.support[seen])], seen[np.argmin(scores.support[seen])]
-    parts = [f"{evaluation.classes[i]} ({scores.support[i]:,} patches): F1 {scores.f1[i]:.2f}" for i in (often, rare)]
-    return f"F1 of {len(seen)} classes over their support, log axis. Most frequent: {parts[0]}; least frequent: {parts[1]}."
+    parts = [
+        f"{evaluation.classes[i]} ({scores.support[i]:,} patches): F1 {scores.f1[i]:.2f}"
+        for i in (often, rare)
+    ]
+    axes = f"F1 of {len(seen)} classes over their support, log axis."
+    return f"{axes} Most frequent: {parts[0]}; least frequent: {parts[1]}."

@@ -51,19 +51,26 @@ def draw(evaluation: Evaluation) -> style.Picture:
     table = 100 * np.vstack([false_alarms(labels, predicted), shares])
     names = [evaluation.classes[i] for i in shown]
     rows = [f"{style.wrapped(name, 22)} ({support[i]:,})" for name, i in zip(names, shown)]
-    figure = style.canvas(6.4, "False alarms beside another class", f"{evaluation.note}; {evaluation.threshold_note}.")
+    figure = style.canvas(
+        6.4, "False alarms beside another class", f"{evaluation.note}; {evaluation.threshold_note}."
+    )
     axes = figure.add_subplot()
     _cells(axes, table)
-    axes.set_xticks(range(len(names)), [style.wrapped(name, 22) for name in names], rotation=90, linespacing=0.95)
-    axes.set_yticks([-0.25, *range(1, len(names) + 1)], [f"any patch ({len(labels):,})", *rows], linespacing=0.95)
+    axes.set_xticks(
+        range(len(names)), [style.wrapped(name, 22) for name in names], rotation=90, linespacing=0.95
+    )
+    axes.set_yticks(
+        [-0.25, *range(1, len(names) + 1)], [f"any patch ({len(labels):,})", *rows], linespacing=0.95
+    )
     axes.tick_params(labelsize=style.SMALL, length=0, labeltop=True, labelbottom=False)
     axes.set_xlabel("class j, wrongly predicted\n(% of the patches that have i but not j)", size=style.NORMAL)
     axes.xaxis.set_label_position("top")
     axes.set_ylabel("class i, carried by the patch (patches)", size=style.NORMAL)
     caption = (
-        f"Row i, column j: among the patches that carry class i but not class j, the percentage for which j was predicted all the "
-        f"same (false alarms of j given i). The row on top is the same over all patches without j: a cell well above it is a "
-        f"confusion, not a general habit. The {len(shown)} most frequent classes; a dot where there is no such patch."
+        "Row i, column j: among the patches that carry class i but not class j, the percentage for which j "
+        "was predicted all the same (false alarms of j given i). The row on top is the same over all "
+        f"patches without j: a cell well above it is a confusion, not a general habit. The {len(shown)} "
+        "most frequent classes; a dot where there is no such patch."
     )
     return style.Picture("confusion", "Confusion between classes", caption, _alt(shares, names), figure)
 
@@ -88,6 +95,6 @@ def _alt(shares: np.ndarray, names: list[str]) -> str:
         return "No two classes can be confused in this split."
     i, j = np.unravel_index(np.nanargmax(shares), shares.shape)
     return (
-        f"Matrix of false alarms for {len(names)} classes. The highest share, {shares[i, j]:.0%}: {names[j]} predicted where there "
-        f"is {names[i]} but no {names[j]}."
+        f"Matrix of false alarms for {len(names)} classes. The highest share, {shares[i, j]:.0%}: "
+        f"{names[j]} predicted where there is {names[i]} but no {names[j]}."
     )

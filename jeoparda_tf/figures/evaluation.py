@@ -65,7 +65,8 @@ class Evaluation:
     def note(self) -> str:
         """What every picture says of itself."""
         return self._with_origin(
-            f"{self.split} split, {len(self.labels):,} patches, {self.nomenclature} ({len(self.classes)} classes)"
+            f"{self.split} split, {len(self.labels):,} patches, {self.nomenclature} ({len(self.classes)} "
+            "classes)"
         )
 
     @property
@@ -104,7 +105,9 @@ def read(workdir: Path, split: str) -> Evaluation:
             thresholds=np.asarray(arrays["thresholds"], np.float64),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"incomplete: {type(error).__name__} {error}", path=path, remedy=f"evaluate again: {command}") from error
+        raise DataError(
+            f"incomplete: {type(error).__name__} {error}", path=path, remedy=f"evaluate again: {command}"
+        ) from error
     _check(evaluation, path.with_suffix(".npz"), command)
     return evaluation
 
@@ -130,9 +133,14 @@ def _check(evaluation: Evaluation, path: Path, command: str) -> None:
         "it holds no patch": not shape[0],
         f"labels are {evaluation.labels.shape}, not {shape}": evaluation.labels.shape != shape,
         f"scores are {evaluation.scores.shape}, not {shape}": evaluation.scores.shape != shape,
-        f"thresholds are {evaluation.thresholds.shape}, not {shape[1:]}": evaluation.thresholds.shape != shape[1:],
+        f"thresholds are {evaluation.thresholds.shape}, not {shape[1:]}": evaluation.thresholds.shape
+        != shape[1:],
         "scores contain NaN": bool(np.isnan(evaluation.scores).any()),
     }
     problem = next((text for text, wrong in faults.items() if wrong), None)
     if problem:
-        raise DataError(f"does not fit {path.with_suffix('.json').name}: {problem}", path=path, remedy=f"evaluate again: {command}")
+        raise DataError(
+            f"does not fit {path.with_suffix('.json').name}: {problem}",
+            path=path,
+            remedy=f"evaluate again: {command}",
+        )

@@ -34,7 +34,9 @@ def render(
     """
     import jinja2
 
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         evaluation=evaluation,
         averages=evaluation.result.averages,
@@ -53,7 +55,9 @@ def class_rows(evaluation: Evaluation) -> list[dict[str, object]]:
     result = evaluation.result
     rows: list[dict[str, object]] = []
     for i in np.argsort(-result.support, kind="stable"):
-        measured = {name: getattr(result, name)[i] for name in ("f1", "precision", "recall", "average_precision")}
+        measured = {
+            name: getattr(result, name)[i] for name in ("f1", "precision", "recall", "average_precision")
+        }
         absent = not result.support[i]
         rows.append({
             "name": evaluation.classes[i],

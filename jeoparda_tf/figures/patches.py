@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -56,7 +57,7 @@ def sample_f1(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 def choose(labels: np.ndarray, predicted: np.ndarray, each: int = _EACH) -> dict[str, list[int]]:
     """Picks patches by sample F1: the highest, those next to the median, the lowest.
 
-    Among equals those with more labels come first, as they tell more, then the earlier record. No patch is picked twice.
+    Among equals those with more labels come first, as they tell more, then the earlier record. None comes twice.
 
     Args:
         labels, predicted: bool [patches, classes].
@@ -96,7 +97,10 @@ def examples(evaluation: Evaluation) -> tuple[list[Example], dict[str, tuple[str
         record = _read(evaluation.data / rows[i]["shard"], rows[i]["position"], manifest)
         if not np.array_equal(record["labels"] != 0, evaluation.labels[i]):
             raise _changed(evaluation)
-        images = {name: stretch(composite(record, manifest.features, bands)) for name, bands in manifest.display.items()}
+        images = {
+            name: stretch(composite(record, manifest.features, bands))
+            for name, bands in manifest.display.items()
+        }
         found.append(Example(kind, i, rows[i]["name"], float(f1[i]), images, _names(evaluation, i)))
     return found, dict(manifest.display)
 
@@ -122,10 +126,14 @@ def _read(shard: Path, position: int, manifest: Manifest) -> dict[str, np.ndarra
 def _names(evaluation: Evaluation, i: int) -> tuple[tuple[str, str], ...]:
     truth, predicted = evaluation.labels[i], evaluation.predicted[i]
     groups = {"right": truth & predicted, "missed": truth & ~predicted, "false alarm": predicted & ~truth}
-    return tuple((mark, evaluation.classes[j]) for mark, members in groups.items() for j in np.flatnonzero(members))
+    return tuple(
+        (mark, evaluation.classes[j]) for mark, members in groups.items() for j in np.flatnonzero(members)
+    )
 
 
-def draw(evaluation: Evaluation, shown: Sequence[Example], displays: dict[str, tuple[str, ...]]) -> style.Picture:
+def draw(
+    evaluation: Evaluation, shown: Sequence[Example], displays: dict[str, tuple[str, ...]]
+) -> style.Picture:
     """Draws a row a patch: its composites, then its names with marks.
 
     Args:
@@ -136,13 +144,15 @@ def draw(evaluation: Evaluation, shown: Sequence[Example], displays: dict[str, t
     texts = [_lines(example) for example in shown]
     heights = [max(_SIDE, _LINE * (len(lines) + 1)) + 0.2 for lines in texts]
     note = (
-        f"✓ right   – missed   + false alarm.   {evaluation.note}; F1: of each patch's label set (sample F1); "
-        f"{evaluation.threshold_note}."
+        f"✓ right   – missed   + false alarm.   {evaluation.note}; F1: of each patch's label set (sample "
+        f"F1); {evaluation.threshold_note}."
     )
     figure = style.canvas(1.3 + sum(heights), "Example patches", note)
     columns = len(displays) + 1
     widths = [*[_SIDE] * len(displays), style.WIDTH - 0.25 - _SIDE * len(displays)]
-    grid = figure.subplots(len(shown), columns, squeeze=False, gridspec_kw={"height_ratios": heights, "width_ratios": widths})
+    grid = figure.subplots(
+        len(shown), columns, squeeze=False, gridspec_kw={"height_ratios": heights, "width_ratios": widths}
+    )
     for axes, example, lines in zip(grid, shown, texts):
         for image_axes, image in zip(axes, example.images.values()):
             _image(image_axes, image)
@@ -150,9 +160,10 @@ def draw(evaluation: Evaluation, shown: Sequence[Example], displays: dict[str, t
     for axes, (name, bands) in zip(grid[0], displays.items()):
         axes.set_title(f"{name}\n{', '.join(bands)}", size=style.SMALL, color=style.INK)
     caption = (
-        "The two patches with the highest F1 of their label set (of those with equal F1 the ones with most labels), two at the "
-        "median and the two lowest. ✓ green: right; – orange: missed; + purple: false alarm. The record counts from 0 within the split. Each picture is stretched on its "
-        "own from the 2nd to the 98th percentile of each band, so brightness does not compare between patches."
+        "The two patches with the highest F1 of their label set (of those with equal F1 the ones with most "
+        "labels), two at the median and the two lowest. ✓ green: right; – orange: missed; + purple: false "
+        "alarm. The record counts from 0 within the split. Each picture is stretched on its own from the "
+        "2nd to the 98th percentile of each band, so brightness does not compare between patches."
     )
     return style.Picture("examples", "Example patches", caption, _alt(shown), figure)
 
@@ -177,7 +188,7 @@ def _lines(example: Example) -> list[tuple[str, str, str]]:
 
 def _write(axes: Axes, example: Example, lines: Sequence[tuple[str, str, str]]) -> None:
     axes.set_axis_off()
-    top = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top", "annotation_clip": False}
+    top: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top"}
     heading = f"{example.kind}: F1 {example.f1:.2f}, record {example.index}"
     axes.annotate(heading, (0, 1), (4, 0), size=style.SMALL, weight="bold", color=style.INK, **top)
     for number, (mark, text, colour) in enumerate(lines, start=1):

@@ -51,23 +51,28 @@ def draw(evaluation: Evaluation) -> style.Picture:
                 _panel(axes, evaluation, classes[row], micro, style.BLUE if column == 0 else style.VERMILION)
             else:
                 axes.set_visible(False)
-    grid[0, 0].annotate("grey: micro", (0.02, 0.05), xycoords="axes fraction", size=style.SMALL, color=style.GREY)
+    grid[0, 0].annotate(
+        "grey: micro", (0.02, 0.05), xycoords="axes fraction", size=style.SMALL, color=style.GREY
+    )
     for axes in grid[-1]:
         axes.set_xlabel("recall")
     for axes in grid[:, 0]:
         axes.set_ylabel("precision")
     caption = (
-        f"Left, in blue, the most frequent classes of the split; right, in orange, the least frequent ones (n: patches that carry "
-        f"the class). Grey: all classes together (micro, all scores in one list, AP {scores.micro.average_precision:.3f}). The dot "
-        f"is the threshold in use ({evaluation.threshold_note}). AP is average precision: the precision at the score of each "
-        "patch that carries the class, averaged; no interpolation."
+        "Left, in blue, the most frequent classes of the split; right, in orange, the least frequent ones "
+        "(n: patches that carry the class). Grey: all classes together (micro, all scores in one list, AP "
+        f"{scores.micro.average_precision:.3f}). The dot is the threshold in use "
+        f"({evaluation.threshold_note}). AP is average precision: the precision at the score of each patch "
+        "that carries the class, averaged; no interpolation."
     )
     parts = [f"{evaluation.classes[i]} AP {scores.average_precision[i]:.2f}" for i in (*often, *rare)]
     alt = f"Precision-recall curves. Micro AP {scores.micro.average_precision:.2f}; {'; '.join(parts)}."
     return style.Picture("precision-recall", "Precision and recall", caption, alt, figure)
 
 
-def _panel(axes: Axes, evaluation: Evaluation, i: int, micro: tuple[np.ndarray, np.ndarray], colour: str) -> None:
+def _panel(
+    axes: Axes, evaluation: Evaluation, i: int, micro: tuple[np.ndarray, np.ndarray], colour: str
+) -> None:
     scores = evaluation.result
     style.plain(axes, "both")
     _steps(axes, *micro, color=style.GREY, linewidth=1, alpha=0.8)
@@ -75,7 +80,14 @@ def _panel(axes: Axes, evaluation: Evaluation, i: int, micro: tuple[np.ndarray, 
     _steps(axes, *curve(labels, values), color=colour, linewidth=1.8)
     if evaluation.predicted[:, i].any():
         axes.plot(
-            scores.recall[i], scores.precision[i], "o", color=colour, markersize=7, markeredgecolor="white", clip_on=False, zorder=5
+            scores.recall[i],
+            scores.precision[i],
+            "o",
+            color=colour,
+            markersize=7,
+            markeredgecolor="white",
+            clip_on=False,
+            zorder=5,
         )
     axes.set(xlim=(0, 1), ylim=(0, 1.03), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
     name = style.wrapped(evaluation.classes[i], 32)

@@ -67,8 +67,8 @@ def plain(axes: Axes, grid: str = "y") -> Axes:
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GREY)
     axes.tick_params(labelsize=SMALL, colors=INK, length=3)
-    axes.xaxis.label.set_size(NORMAL)
-    axes.yaxis.label.set_size(NORMAL)
+    axes.xaxis.label.set_fontsize(NORMAL)
+    axes.yaxis.label.set_fontsize(NORMAL)
     if grid:
         axes.grid(axis=grid, color=FAINT, linewidth=0.8)  # type: ignore[arg-type]  # "x", "y" or "both"
     axes.set_axisbelow(True)

@@ -56,7 +56,9 @@ def facts(
         "Optimizer": _optimizer(config),
         "Decision": evaluation.threshold_note,
         "Training time": _time(history),
-        "Versions": ", ".join(f"{name} {version}" for name, version in environment.get("versions", {}).items()),
+        "Versions": ", ".join(
+            f"{name} {version}" for name, version in environment.get("versions", {}).items()
+        ),
     }
     return [(what, value) for what, value in rows.items() if value]
 
@@ -70,7 +72,8 @@ def _ranks(ranks: int | None, batch: int | None) -> str | None:
 def _optimizer(config: Mapping[str, Any]) -> str | None:
     if "optimizer" not in config:
         return None
-    return f"{config['optimizer']}, {config.get('schedule')} schedule, learning rate {config.get('learning_rate'):g} a rank"
+    rate = f"learning rate {config['learning_rate']:g}" + (" a rank" if config["scale_learning_rate"] else "")
+    return f"{config['optimizer']}, {config['schedule']} schedule, {rate}"
 
 
 def _time(history: Mapping[str, np.ndarray]) -> str | None:
@@ -86,7 +89,13 @@ def commands(workdir: Path, evaluation: Evaluation, ranks: int | None) -> list[s
     launcher = f"horovodrun -np {ranks} " if ranks and ranks > 1 else ""
     config, again = shlex.quote(str(workdir / run.CONFIG)), "RUN-AGAIN"
     first = evaluation.thresholds[0]
-    cuts = " --tune-thresholds" if evaluation.decision.startswith("tuned") else "" if first == DEFAULT else f" --threshold {first:g}"
+    cuts = (
+        " --tune-thresholds"
+        if evaluation.decision.startswith("tuned")
+        else ""
+        if first == DEFAULT
+        else f" --threshold {first:g}"
+    )
     return [
         f"{launcher}python -m jeoparda_tf.fit --config {config} --workdir {again}",
         f"python -m jeoparda_tf.evaluate --workdir {again} --split {evaluation.split}{cuts}",
