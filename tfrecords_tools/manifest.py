@@ -242,6 +242,9 @@ def _check(manifest: Manifest) -> None:
         for shard in split.shards:
             if Path(shard.file).name != shard.file or shard.records < 0 or shard.bytes < 0:
                 raise ValueError(f"split {name!r} has an impossible shard: {shard}")
+    files = [shard.file for split in manifest.splits.values() for shard in split.shards]
+    if len(set(files)) < len(files):
+        raise ValueError("a shard stands in it twice")
     shown = {band for bands in manifest.display.values() for band in bands}
     unknown = sorted((shown | set(manifest.statistics)) - set(manifest.bands))
     if unknown:
