@@ -16,7 +16,7 @@ import numpy as np
 from tfrecords_tools import cli, table
 from tfrecords_tools import manifest as manifests
 from tfrecords_tools.cli import option
-from tfrecords_tools.errors import DataError, Elsewhere, UsageError, UserError
+from tfrecords_tools.errors import DataError, PeerError, UsageError, UserError
 from tfrecords_tools.manifest import Manifest
 
 from .models.spec import ModelSpec, check_data
@@ -111,7 +111,7 @@ def evaluate(job: Plan) -> Evaluation:
         return _evaluate(job)
     except tf.errors.OpError as error:
         if distributed.is_peer_failure(error):
-            raise Elsewhere(1) from error
+            raise PeerError(1) from error
         raise
 
 

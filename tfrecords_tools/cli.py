@@ -21,7 +21,7 @@ from typing import (
     get_type_hints,
 )
 
-from .errors import Elsewhere, UsageError, UserError
+from .errors import PeerError, UsageError, UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,7 +69,7 @@ def parse(config: type[Config], prog: str, description: str, argv: Optional[Sequ
     class Parser(ArgumentParser):
         def error(self, message: str, ex: Optional[Exception] = None) -> NoReturn:
             refused = UsageError(message, remedy=f"see: {prog} --help")
-            raise refused if is_first_rank() else Elsewhere(2)
+            raise refused if is_first_rank() else PeerError(2)
 
     parser = Parser(prog=prog, description=description)
     config_help = "YAML file with any of these flags, as flag_name: value"
@@ -121,7 +121,7 @@ def run(main: Callable[[], Optional[int]]) -> NoReturn:
         code = main() or 0
         sys.stdout.flush()  # here, where a closed pipe is still caught
         sys.exit(code)
-    except Elsewhere as error:
+    except PeerError as error:
         time.sleep(_GRACE)
         sys.exit(error.exit_code)
     except UserError as error:
@@ -153,7 +153,7 @@ def once(action: Callable[[], T]) -> T:
     except UserError as error:
         if is_first_rank():
             raise
-        raise Elsewhere(error.exit_code) from error
+        raise PeerError(error.exit_code) from error
 
 
 def is_first_rank() -> bool:

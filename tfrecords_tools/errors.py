@@ -17,7 +17,9 @@ class UserError(Exception):
 
     exit_code = 1
 
-    def __init__(self, problem: str, *, path: Union[str, PathLike[str], None] = None, remedy: Optional[str] = None):
+    def __init__(
+        self, problem: str, *, path: Union[str, PathLike[str], None] = None, remedy: Optional[str] = None
+    ):
         self.problem, self.path, self.remedy = problem, None if path is None else str(path), remedy
         super().__init__(problem)
 
@@ -41,12 +43,15 @@ class UsageError(UserError):
     exit_code = 2
 
 
-class Elsewhere(UserError):
+class PeerError(UserError):
     """Another process has said what is wrong: this one ends with the same exit code, without a word."""
 
     def __init__(self, exit_code: int = 1):
         super().__init__("")
         self.exit_code = exit_code
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return PeerError, (self.exit_code,)
 
 
 def _rebuild(kind: type[UserError], problem: str, path: Optional[str], remedy: Optional[str]) -> UserError:

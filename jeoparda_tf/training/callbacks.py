@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from tfrecords_tools.errors import DataError, Elsewhere
+from tfrecords_tools.errors import DataError, PeerError
 from tfrecords_tools.manifest import Manifest
 
 from ..input import pipeline
@@ -124,7 +124,7 @@ class LossGuard(_Callback):
             return
         worst = int(np.flatnonzero(~np.isfinite(losses))[0])
         if distributed.rank() != 0:
-            raise Elsewhere(1)
+            raise PeerError(1)
         raise DataError(
             f"the loss is {losses[worst]} by step {self.run.step} (first on rank {worst})",
             path=self.run.config.workdir,

@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-from tfrecords_tools.errors import DataError, Elsewhere, UserError
+from tfrecords_tools.errors import DataError, PeerError, UserError
 
 from ..stack import tf
 
@@ -124,7 +124,7 @@ def gather(array: np.ndarray) -> np.ndarray:
 
 
 def agree(error: Optional[UserError]) -> None:
-    """Raises on every rank if any has an error: the lowest such rank its own, all others a silent `Elsewhere`.
+    """Raises on every rank if any has an error: the lowest such rank its own, all others a silent `PeerError`.
 
     A rank that failed alone would leave the others waiting for it in the next collective.
 
@@ -137,7 +137,7 @@ def agree(error: Optional[UserError]) -> None:
         return
     if error is not None and rank() == ranks[0]:
         raise error
-    raise Elsewhere(int(failed[ranks[0]]))
+    raise PeerError(int(failed[ranks[0]]))
 
 
 def is_peer_failure(error: BaseException) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from tfrecords_tools import manifest as manifests
-from tfrecords_tools.errors import DataError, Elsewhere, UsageError, UserError
+from tfrecords_tools.errors import DataError, PeerError, UsageError, UserError
 
 from .. import models
 from ..bigearthnet import bands
@@ -50,7 +50,7 @@ def train(config: FitConfig) -> Path:
         _epochs(run)
     except tf.errors.OpError as problem:
         if distributed.is_peer_failure(problem):
-            raise Elsewhere(1) from problem
+            raise PeerError(1) from problem
         remedy = f"`python -m tfrecords_tools.verify {config.data}` finds damaged shards; then run again with --resume"
         raise DataError(
             f"rank {distributed.rank()}, step {run.step}: {problem.message}", path=config.data, remedy=remedy
