@@ -22,7 +22,7 @@ LEAVE_OUT = "extract it again from the published archive, or leave such patches 
 _GDAL_OPTIONS = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED": "NO"}
 
 # Reads one file of (rows, columns) and dtype; raises RuntimeError or OSError where it is unreadable.
-ReadBand = Callable[[str, "tuple[int, ...]", np.dtype], np.ndarray]
+ReadBand = Callable[[str, "tuple[int, ...]", str], np.ndarray]
 # Reads features of one folder: (folder, name, features) -> arrays by feature name.
 ReadPatch = Callable[[str, str, Sequence[Feature]], "dict[str, np.ndarray]"]
 
@@ -78,7 +78,7 @@ def file_of(folder: str, patch: str, band: str) -> str:
 
 def _checked(read_band: ReadBand, path: str, feature: Feature) -> np.ndarray:
     try:
-        values = read_band(path, feature.shape[:2], np.dtype(feature.dtype))
+        values = read_band(path, feature.shape[:2], feature.dtype)
     except _WrongFileError as error:
         raise DataError(str(error), path=path, remedy=LEAVE_OUT) from None
     except (RuntimeError, OSError) as error:
@@ -94,15 +94,13 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error.__cause__ or error).split())
 
 
-def _expect(
-    count: int, size: tuple[int, int], dtype: str, wanted_size: tuple[int, ...], wanted: np.dtype
-) -> None:
+def _expect(count: int, size: tuple[int, int], dtype: str, wanted_size: tuple[int, ...], wanted: str) -> None:
     if count != 1:
         raise _WrongFileError(f"has {count} bands, not one")
     if size != wanted_size:
         raise _WrongFileError(f"has {size[0]} x {size[1]} pixels, not {wanted_size[0]} x {wanted_size[1]}")
-    if dtype != wanted.name:
-        raise _WrongFileError(f"is {dtype}, not {wanted.name}")
+    if dtype != wanted:
+        raise _WrongFileError(f"is {dtype}, not {wanted}")
 
 
 def _gdal() -> ReadBand:
@@ -114,7 +112,7 @@ def _gdal() -> ReadBand:
         gdal.SetConfigOption(key, value)
     names = {gdal.GDT_UInt16: "uint16", gdal.GDT_Float32: "float32"}
 
-    def read(path: str, size: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    def read(path: str, size: tuple[int, ...], dtype: str) -> np.ndarray:
         dataset = gdal.OpenEx(path, 0, ["GTiff"])
         rows, columns = dataset.RasterYSize, dataset.RasterXSize
         band = dataset.GetRasterBand(1)
@@ -133,7 +131,7 @@ def _rasterio() -> ReadBand:
 
     warnings.simplefilter("ignore", NotGeoreferencedWarning)  # where a patch lies plays no part
 
-    def read(path: str, size: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    def read(path: str, size: tuple[int, ...], dtype: str) -> np.ndarray:
         with rasterio.Env(**_GDAL_OPTIONS), rasterio.open(path, driver="GTiff", sharing=False) as dataset:
             _expect(dataset.count, dataset.shape, dataset.dtypes[0], size, dtype)
             values = dataset.read(1)
