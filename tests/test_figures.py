@@ -289,6 +289,16 @@ class TestPatches:
             assert example.images["RGB"].shape == (12, 12, 3)
         assert list(displays) == ["RGB", "false colour"]
 
+    def test_shortens_the_list_of_a_poor_model(self, evaluation: Evaluation) -> None:
+        everything = replace(evaluation, thresholds=np.zeros(43))
+        shown, displays = patches.examples(everything)
+        written = texts(patches.draw(everything, shown, displays).figure)
+        alarms = 43 - int(evaluation.labels[shown[0].index].sum())
+        assert f"and {alarms - 6} more" in written
+        first = [name for mark, name in shown[0].names if mark == "false alarm"]
+        scores = [evaluation.scores[shown[0].index, CLC43.classes.index(name)] for name in first]
+        assert scores == sorted(scores, reverse=True)
+
     def test_refuses_other_records(self, evaluation: Evaluation) -> None:
         with pytest.raises(DataError, match="other test records"):
             patches.examples(

@@ -23,6 +23,7 @@ from . import style
 from .evaluation import Evaluation
 
 _EACH = 2
+_MOST = 6  # names with the same mark; a poor model has dozens of false alarms
 _SIDE = 1.2  # inches of a patch
 _LINE = 0.158  # inches of a line of names
 _MARKS = {"right": ("✓", style.GREEN), "missed": ("–", style.VERMILION), "false alarm": ("+", style.PURPLE)}
@@ -38,7 +39,7 @@ class Example:
         name: of the patch.
         f1: of its label set.
         images: float32 [rows, columns, 3] in 0..1, by the name of the composite.
-        names: (mark, class name), mark a key of `_MARKS`.
+        names: (mark, class name), mark a key of `_MARKS`; within a mark the highest score first.
     """
 
     kind: str
@@ -126,9 +127,8 @@ def _read(shard: Path, position: int, manifest: Manifest) -> dict[str, np.ndarra
 def _names(evaluation: Evaluation, i: int) -> tuple[tuple[str, str], ...]:
     truth, predicted = evaluation.labels[i], evaluation.predicted[i]
     groups = {"right": truth & predicted, "missed": truth & ~predicted, "false alarm": predicted & ~truth}
-    return tuple(
-        (mark, evaluation.classes[j]) for mark, members in groups.items() for j in np.flatnonzero(members)
-    )
+    ranked = np.argsort(-evaluation.scores[i], kind="stable")
+    return tuple((mark, evaluation.classes[j]) for mark, those in groups.items() for j in ranked if those[j])
 
 
 def draw(
@@ -176,10 +176,21 @@ def _image(axes: Axes, image: np.ndarray) -> None:
     axes.spines[:].set_visible(False)
 
 
+def _shortened(example: Example) -> list[tuple[str, str]]:
+    """Returns the names, but of each mark only the first few, then how many more there are."""
+    names = []
+    for mark in _MARKS:
+        same = [name for kind, name in example.names if kind == mark]
+        names += [(mark, name) for name in same[:_MOST]]
+        if same[_MOST:]:
+            names.append((mark, f"and {len(same) - _MOST} more"))
+    return names
+
+
 def _lines(example: Example) -> list[tuple[str, str, str]]:
     """Returns (mark, text, colour) a line; a long name goes on in the next one without a mark."""
     lines = []
-    for kind, name in example.names:
+    for kind, name in _shortened(example):
         mark, colour = _MARKS[kind]
         first, *rest = textwrap.wrap(name, 30)
         lines += [(mark, first, colour), *(("", more, colour) for more in rest)]
@@ -199,7 +210,7 @@ def _write(axes: Axes, example: Example, lines: Sequence[tuple[str, str, str]]) 
 
 def _alt(shown: Sequence[Example]) -> str:
     def words(example: Example) -> str:
-        marked = ", ".join(f"{name} ({mark})" for mark, name in example.names) or "no names"
+        marked = ", ".join(f"{name} ({mark})" for mark, name in _shortened(example)) or "no names"
         return f"{example.kind}, F1 {example.f1:.2f}: {marked}"
 
     return "; ".join(words(example) for example in shown) + "."

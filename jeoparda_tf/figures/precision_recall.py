@@ -41,7 +41,11 @@ def draw(evaluation: Evaluation) -> style.Picture:
     scores = evaluation.result
     often, rare = chosen(scores.support)
     rows = max(len(often), len(rare))
-    figure = style.canvas(1.2 + 1.75 * rows, "Precision and recall at every threshold", f"{evaluation.note}.")
+    figure = style.canvas(
+        1.2 + 1.75 * rows,
+        "Precision and recall at every threshold",
+        f"Grey: micro, all classes together.   {evaluation.note}.",
+    )
     grid = figure.subplots(rows, _COLUMNS, sharex=True, sharey=True, squeeze=False)
     micro = curve(evaluation.labels.ravel(), evaluation.scores.ravel())
     for column, classes in enumerate((often, rare)):
@@ -51,9 +55,6 @@ def draw(evaluation: Evaluation) -> style.Picture:
                 _panel(axes, evaluation, classes[row], micro, style.BLUE if column == 0 else style.VERMILION)
             else:
                 axes.set_visible(False)
-    grid[0, 0].annotate(
-        "grey: micro", (0.02, 0.05), xycoords="axes fraction", size=style.SMALL, color=style.GREY
-    )
     for axes in grid[-1]:
         axes.set_xlabel("recall")
     for axes in grid[:, 0]:
