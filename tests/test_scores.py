@@ -120,3 +120,17 @@ def test_refuses_shapes_that_do_not_fit_and_nan():
 def test_no_record_at_all_scores_zero():
     result = score(np.zeros((0, 3)), np.zeros((0, 3), np.float32))
     assert all(average == Average(0, 0, 0, 0) for average in result.averages.values())
+
+
+def test_macro_over_occurring_classes_is_sklearns_over_their_labels():
+    rng = np.random.default_rng(1)
+    labels, scores = rng.random((50, 8)) < 0.3, rng.random((50, 8)).astype(np.float32)
+    labels[:, [2, 5]] = False
+    present = [0, 1, 3, 4, 6, 7]
+    expected = precision_recall_fscore_support(labels, scores >= 0.5, labels=present, average="macro")[:3]
+    got = score(labels, scores, 0.5).macro_occurring
+    assert (got.precision, got.recall, got.f1) == pytest.approx(expected, abs=1e-12)
+    ap = average_precision_score(labels[:, present], scores[:, present], average="macro")
+    assert got.average_precision == pytest.approx(ap, abs=1e-12)
+    nothing = score(np.zeros((3, 2)), np.ones((3, 2), np.float32), 0.5)
+    assert nothing.macro_occurring == Average(0.0, 0.0, 0.0, 0.0)

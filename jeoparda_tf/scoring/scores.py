@@ -16,6 +16,7 @@ import numpy as np
 DEFINITIONS: Mapping[str, str] = {
     "micro": "TP, FP and FN summed over classes, then divided; average precision of all scores in one list",
     "macro": "mean over all classes, each counting the same; a class without a patch counts as 0",
+    "macro_occurring": "mean over the classes that some patch carries, each counting the same",
     "weighted": "mean over classes, each counting by the number of patches that carry it",
     "sample": "mean over patches of each patch's own value; a patch without a label counts as 0",
 }
@@ -63,6 +64,7 @@ class Scores:
     average_precision: np.ndarray
     micro: Average
     macro: Average
+    macro_occurring: Average
     weighted: Average
     sample: Average
 
@@ -112,12 +114,13 @@ def score(labels: np.ndarray, scores: np.ndarray, thresholds: Union[float, np.nd
     overall = precision_recall_f1(hit.sum(), predicted.sum(), truth.sum())
     micro = Average(*map(_mean, (*overall, average_precision(truth.ravel(), scores.ravel()))))
     macro = Average(*map(_mean, (precision, recall, f1, ap)))
+    present = support > 0
+    occurring = Average(*[_mean(x[present]) for x in (precision, recall, f1, ap)])
     weighted = Average(*[float(ratio(x @ support, support.sum())) for x in (precision, recall, f1, ap)])
     sample = Average(*map(_mean, (*per_patch, _per_patch_average_precision(truth, scores))))
     counts = (tp, predicted.sum(0) - tp, support - tp)
-    return Scores(
-        len(truth), cuts, support, *counts, precision, recall, f1, ap, micro, macro, weighted, sample
-    )
+    averages = (micro, macro, occurring, weighted, sample)
+    return Scores(len(truth), cuts, support, *counts, precision, recall, f1, ap, *averages)
 
 
 def precision_recall_f1(tp: np.ndarray, predicted: np.ndarray, support: np.ndarray) -> tuple[np.ndarray, ...]:
