@@ -9,7 +9,9 @@ import numpy as np
 from .manifest import Feature
 
 
-def composite(arrays: Mapping[str, np.ndarray], features: Sequence[Feature], bands: Sequence[str]) -> np.ndarray:
+def composite(
+    arrays: Mapping[str, np.ndarray], features: Sequence[Feature], bands: Sequence[str]
+) -> np.ndarray:
     """Stacks bands on the finest grid among them; coarser ones are repeated (nearest), so no pixel is invented.
 
     Args:
@@ -46,7 +48,9 @@ def stretch(array: np.ndarray, low: float = 2, high: float = 98) -> np.ndarray:
     values = array.astype(np.float32)
     pixels = values.reshape(-1, values.shape[-1])
     known = [channel[np.isfinite(channel)] for channel in pixels.T]
-    ends = np.array([np.percentile(channel, (low, high)) if channel.size else (0, 0) for channel in known], np.float32)
+    ends = np.array(
+        [np.percentile(channel, (low, high)) if channel.size else (0, 0) for channel in known], np.float32
+    )
     bottom, extent = ends[:, 0], ends[:, 1] - ends[:, 0]
     scaled = np.where(extent > 0, (values - bottom) / np.where(extent > 0, extent, 1), np.float32(0.5))
     return np.nan_to_num(np.clip(scaled, 0, 1), nan=0.0).astype(np.float32)
