@@ -600,8 +600,8 @@ def test_command_prints_a_summary(
 
 def test_help_and_errors_load_nothing_heavy() -> None:
     code = (
-        "import sys\nfrom jeoparda_tf import convert\n"
-        "try: convert.main(sys.argv[1:])\n"
+        "import sys\nfrom jeoparda_tf import convert\nfrom tfrecords_tools import cli\n"
+        "try: cli.run(convert.main)\n"
         "except SystemExit as end: print(end.code)\n"
         "heavy = {'tensorflow', 'osgeo', 'rasterio', 'pyarrow', 'matplotlib'}.intersection(sys.modules)\n"
         "assert not heavy, heavy"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tfrecords_tools import cli
 from tfrecords_tools.manifest import FILE_NAME, TABLE_NAME
 
 from .config import ConvertConfig
@@ -13,13 +14,11 @@ _LAYOUTS = {"v1": "version 1 (a folder a patch)", "v2": "version 2 (reBEN: tiles
 
 def print_summary(outcome: Outcome, config: ConvertConfig) -> None:
     """Prints splits, sizes, what was left out and why, where everything is, and what may come next."""
-    from rich.console import Console
     from rich.table import Table
 
     manifest, out = outcome.manifest, config.out
-    console = Console(highlight=False, soft_wrap=True)
     if outcome.already:
-        console.print(
+        print(
             f"{out} holds this conversion already: the same patches and settings. Whether the archive's files have "
             "changed since was not looked at; --force converts again."
         )
@@ -32,14 +31,14 @@ def print_summary(outcome: Outcome, config: ConvertConfig) -> None:
         labels = sum(split.label_counts) / max(1, split.records)
         size = sum(shard.bytes for shard in split.shards) / 1e6
         table.add_row(name, f"{split.records:,}", f"{len(split.shards):,}", f"{size:,.1f}", f"{labels:.2f}")
-    console.print(table)
+    cli.console().print(table)
     for reason, count in manifest.excluded.items():
         where = f" (see {out / QUARANTINE})" if reason == "faulty" else ""
-        console.print(f"left out: {count:,} {reason}{where}")
+        print(f"left out: {count:,} {reason}{where}")
     if not manifest.statistics:
-        console.print(
+        print(
             "no train split, so no statistics of the bands: a model cannot be trained on these shards alone"
         )
-    console.print(f"shards, {FILE_NAME} and {TABLE_NAME} are in {out}")
-    console.print(f"next: python -m tfrecords_tools.show {out}")
-    console.print(f"      python -m jeoparda_tf.fit --data {out} --workdir RUN")
+    print(f"shards, {FILE_NAME} and {TABLE_NAME} are in {out}")
+    print(f"next: python -m tfrecords_tools.show {out}")
+    print(f"      python -m jeoparda_tf.fit --data {out} --workdir RUN")
