@@ -30,6 +30,12 @@ def patches(of: ModelSpec, batch: int = 2) -> dict[str, np.ndarray]:
     return {f.name: RANDOM.integers(0, 4000, (batch, *f.shape)).astype(f.dtype) for f in of.features}
 
 
+def usual(of: ModelSpec, batch: int) -> dict[str, np.ndarray]:
+    """Pixels with the mean and spread that the model expects."""
+    mean = {f.name: np.array([of.statistics[b] for b in f.band_names]).T for f in of.features}
+    return {f.name: RANDOM.normal(*mean[f.name], (batch, *f.shape)).astype(np.float32) for f in of.features}
+
+
 def test_resnet50_on_rgb_computes_what_keras_applications_computes():
     image = tf.keras.Input((120, 120, 3))
     ours = tf.keras.Model(image, list(resnet.resnet50(image, 0.0).values())[-1])
@@ -49,6 +55,38 @@ def randomise(model) -> None:
     for weight in model.weights:
         if len(weight.shape) == 1:
             weight.assign(RANDOM.uniform(0.5, 1.5, weight.shape))
+
+
+def test_resnet18_is_a_reference_written_out_by_hand():
+    image = tf.keras.Input((64, 64, 3))
+    model = tf.keras.Model(image, list(resnet.resnet18(image, 0.0).values())[-1])
+    # torchvision's ResNet18 without its last layer has 11,176,512 weights and no biases, which ours has in its 4,800
+    # filters; Keras counts the moving statistics too.
+    assert sum(np.prod(w.shape) for w in model.trainable_weights) == 11_176_512 + 4800
+    randomise(model)
+    x = RANDOM.normal(0, 1, (2, 64, 64, 3)).astype(np.float32)
+    np.testing.assert_allclose(model(x), by_hand(model, x), rtol=1e-3, atol=1e-3)
+
+
+def by_hand(model, x):
+    """ResNet18 in plain operations, in inference."""
+
+    def conv(x, name, strides, padding):
+        layer, norm = model.get_layer(f"{name}_conv"), model.get_layer(f"{name}_bn")
+        x = tf.nn.conv2d(x, layer.kernel, strides, padding) + layer.bias
+        x = (x - norm.moving_mean) / tf.sqrt(norm.moving_variance + 1.001e-5)
+        return x * norm.gamma + norm.beta
+
+    around = [[0, 0], [3, 3], [3, 3], [0, 0]]
+    x = tf.nn.relu(conv(tf.pad(x, around), "conv1", 2, "VALID"))
+    x = tf.nn.max_pool2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), 3, 2, "VALID")
+    for stage in range(2, 6):
+        for block in (1, 2):
+            name, strides = f"conv{stage}_block{block}", 2 if stage > 2 and block == 1 else 1
+            out = tf.nn.relu(conv(x, f"{name}_1", strides, "SAME"))
+            out = conv(out, f"{name}_2", 1, "SAME")
+            x = tf.nn.relu(out + (conv(x, f"{name}_0", strides, "SAME") if strides > 1 else x))
+    return x
 
 
 def test_published_weights_fit_with_twelve_bands_but_for_the_first_layer():
@@ -138,7 +176,7 @@ def test_dropout_masks_depend_on_seed_and_count_alone():
 def test_half_precision_gives_float32_scores_near_those_of_float32(precision):
     single, half = models.build(spec(seed=1)), models.build(spec(seed=1, precision=precision))
     half.set_weights(single.get_weights())
-    x = patches(spec(), 4)
+    x = usual(spec(), 4)
     assert half.get_layer("conv1_conv").compute_dtype == precision[6:]
     assert tf.keras.mixed_precision.global_policy().name == "float32"
     scores = half(x)

@@ -8,7 +8,7 @@ from tfrecords_tools.errors import UsageError
 
 from .spec import ModelSpec
 
-NAMES = ("resnet50", "tiny")
+NAMES = ("resnet18", "resnet50", "tiny")
 
 
 def build(spec: ModelSpec) -> Any:
@@ -27,7 +27,7 @@ def build(spec: ModelSpec) -> Any:
     from ..stack import tf
     from . import head, inputs, resnet
 
-    backbones = {"resnet50": resnet.resnet50, "tiny": resnet.tiny}
+    backbones = {"resnet18": resnet.resnet18, "resnet50": resnet.resnet50, "tiny": resnet.tiny}
     if spec.name not in backbones:
         raise UsageError(f"unknown model {spec.name!r}", remedy=f"known are: {', '.join(NAMES)}")
     before = tf.keras.mixed_precision.global_policy()

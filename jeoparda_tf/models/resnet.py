@@ -7,11 +7,13 @@ as it does there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Callable
 
 from ..stack import tf
 
 FeatureMaps = dict[str, Any]
+# (input, filters, strides, project, name, l2) -> output
+Block = Callable[[Any, int, int, bool, str, float], Any]
 
 
 def _conv(
@@ -40,11 +42,20 @@ def bottleneck(x: Any, filters: int, strides: int, project: bool, name: str, l2:
     return _relu(tf.keras.layers.Add(name=f"{name}_add")([shortcut, x]), f"{name}_out")
 
 
-def bottleneck_resnet(image: Any, depths: Sequence[int], width: int, l2: float) -> FeatureMaps:
-    """Builds the backbone: a 7 x 7 convolution, pooling, and stages of bottleneck blocks.
+def basic(x: Any, filters: int, strides: int, project: bool, name: str, l2: float) -> Any:
+    """Two 3 x 3 convolutions, added to the input (projected where it changes)."""
+    shortcut = _norm(_conv(x, filters, 1, f"{name}_0", l2, strides), f"{name}_0") if project else x
+    x = _relu(_norm(_conv(x, filters, 3, f"{name}_1", l2, strides, "same"), f"{name}_1"), f"{name}_1_relu")
+    x = _norm(_conv(x, filters, 3, f"{name}_2", l2, padding="same"), f"{name}_2")
+    return _relu(tf.keras.layers.Add(name=f"{name}_add")([shortcut, x]), f"{name}_out")
+
+
+def resnet(image: Any, block: Block, depths: Sequence[int], width: int, l2: float) -> FeatureMaps:
+    """Builds the backbone: a 7 x 7 convolution, pooling, and stages of blocks.
 
     Args:
         image: [batch, rows, columns, channels].
+        block: `basic` or `bottleneck`.
         depths: blocks of each stage.
         width: filters of the first stage, doubled from stage to stage.
         l2: factor of the squared norm of the kernels.
@@ -58,19 +69,25 @@ def bottleneck_resnet(image: Any, depths: Sequence[int], width: int, l2: float) 
     x = tf.keras.layers.MaxPooling2D(3, 2, name="pool1_pool")(x)
     maps: FeatureMaps = {}
     for stage, depth in enumerate(depths, start=2):
-        for block in range(1, depth + 1):
-            first = block == 1
-            strides = 2 if first and stage > 2 else 1
-            x = bottleneck(x, width * 2 ** (stage - 2), strides, first, f"conv{stage}_block{block}", l2)
+        for number in range(1, depth + 1):
+            strides = 2 if number == 1 and stage > 2 else 1
+            filters = width * 2 ** (stage - 2)
+            project = strides > 1 or (number == 1 and block is bottleneck)
+            x = block(x, filters, strides, project, f"conv{stage}_block{number}", l2)
         maps[f"conv{stage}"] = x
     return maps
 
 
+def resnet18(image: Any, l2: float) -> FeatureMaps:
+    """18 layers of basic blocks, 11.2 million weights."""
+    return resnet(image, basic, (2, 2, 2, 2), 64, l2)
+
+
 def resnet50(image: Any, l2: float) -> FeatureMaps:
     """50 layers, 23.6 million weights."""
-    return bottleneck_resnet(image, (3, 4, 6, 3), 64, l2)
+    return resnet(image, bottleneck, (3, 4, 6, 3), 64, l2)
 
 
 def tiny(image: Any, l2: float) -> FeatureMaps:
     """For tests: every kind of layer of the others in 6,000 weights."""
-    return bottleneck_resnet(image, (1, 1), 8, l2)
+    return resnet(image, bottleneck, (1, 1), 8, l2)

@@ -119,7 +119,8 @@ def check_data(spec: ModelSpec, manifest: Manifest, directory: object) -> None:
     if spec.nomenclature.classes != manifest.nomenclature.classes:
         ours, theirs = spec.nomenclature, manifest.nomenclature
         other = "in another order" if set(ours.classes) == set(theirs.classes) else f"of {theirs.name}"
-        problem = f"the model knows {len(ours.classes)} classes of {ours.name}, this data has {len(theirs.classes)} {other}"
+        known = f"{len(ours.classes)} classes of {ours.name}"
+        problem = f"the model knows {known}, this data has {len(theirs.classes)} {other}"
         raise DataError(
             problem,
             path=str(directory),

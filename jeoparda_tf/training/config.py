@@ -26,7 +26,7 @@ class FitConfig:
     )
     resume: bool = option("go on from the last checkpoint of the workdir", False, group="data")
 
-    model: Literal["resnet50", "tiny"] = option("architecture", "resnet50", group="model")
+    model: Literal["resnet18", "resnet50", "tiny"] = option("architecture", "resnet50", group="model")
     upsample: Literal["nearest", "bilinear", "bicubic"] = option(
         "how bands come to the finest grid", "bilinear", group="model"
     )
