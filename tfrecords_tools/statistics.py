@@ -47,7 +47,12 @@ class BandSums:
         self.add_sums(other.count, other.total, other.squares, other.min, other.max)
 
     def add_sums(
-        self, count: int, total: Union[int, Fraction], squares: Union[int, Fraction], smallest: float, largest: float
+        self,
+        count: int,
+        total: Union[int, Fraction],
+        squares: Union[int, Fraction],
+        smallest: float,
+        largest: float,
     ) -> None:
         """Adds pixels of which the sums are known."""
         self.count += count
