@@ -40,6 +40,10 @@ def test_weights_and_moving_statistics_are_equal_after_every_epoch(tmp_path, lau
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
+    cores = [json.loads((tmp_path / f"rank{rank}.json").read_text())["cores"] for rank in range(2)]
+    if len(os.sched_getaffinity(0)) > 1:
+        assert cores[0]
+        assert not set(cores[0]) & set(cores[1])
     for rank in range(2):
         seen = json.loads((tmp_path / f"rank{rank}.json").read_text())
         assert (seen["rank"], seen["size"]) == (rank, 2)

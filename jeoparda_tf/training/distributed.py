@@ -54,6 +54,7 @@ def _share_machine() -> None:
         tf.config.set_visible_devices(gpu, "GPU")
         tf.config.experimental.set_memory_growth(gpu, True)
     if local_size() > 1:
+        _take_cores()
         try:
             tf.config.threading.set_intra_op_parallelism_threads(threads())
             tf.config.threading.set_inter_op_parallelism_threads(2)  # one more waits in the allreduce
@@ -61,9 +62,24 @@ def _share_machine() -> None:
             pass
 
 
+def _take_cores() -> None:
+    """Keeps this process to its share of the cores, unless the launcher has bound it to some already.
+
+    Threads that wander between cores find cold caches there. mpirun and srun may bind; then a rank may use fewer
+    cores than the process that started it.
+    """
+    cores, ranks = sorted(os.sched_getaffinity(0)), local_size()
+    bound = len(cores) < len(os.sched_getaffinity(os.getppid()))
+    if not bound and len(cores) >= ranks:
+        first, end = (len(cores) * number // ranks for number in (local_rank(), local_rank() + 1))
+        os.sched_setaffinity(0, cores[first:end])
+
+
 def threads() -> int:
-    """Returns this rank's share of the cores it may use, at least 1."""
-    return max(1, len(os.sched_getaffinity(0)) // local_size())
+    """Returns how many cores this rank has for itself, at least 1."""
+    cores = len(os.sched_getaffinity(0))
+    alone = cores < len(os.sched_getaffinity(os.getppid()))
+    return cores if alone else max(1, cores // local_size())
 
 
 def rank() -> int:

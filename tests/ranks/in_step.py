@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ distributed.start()
 rank, size = distributed.rank(), distributed.size()
 seen: dict[str, object] = {"rank": rank, "size": size}
 
+seen["cores"] = sorted(os.sched_getaffinity(0))
 seen["gathered"] = distributed.gather(np.full((rank, 2), rank, np.float32)).tolist()
 
 config = FitConfig(
