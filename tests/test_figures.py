@@ -159,7 +159,7 @@ class TestClasses:
         # a: TP 2, FP 1, FN 0; b: TP 1, FN 1; c does not occur. Thresholds take in what equals them.
         np.testing.assert_allclose(axes.lines[0].get_xydata(), [[2, 0.8], [2, 2 / 3]])
         assert axes.get_xscale() == "log"
-        assert "macro F1 0.489" in texts(axes.figure)
+        assert "mean 0.733" in texts(axes.figure)
 
     def test_bars_are_sorted_by_support_with_all_names(self, evaluation: Evaluation) -> None:
         axes = classes.bars(evaluation).figure.axes[0]

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from . import style
@@ -40,23 +40,28 @@ def against_support(evaluation: Evaluation) -> style.Picture:
     axes.set_ylim(-0.04, 1.04)
     axes.set_xlim(support.min() / 1.5, support.max() * 1.5)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    macro = axes.axhline(scores.macro.f1, color=style.VERMILION, linewidth=1.2, linestyle="--")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    mean = scores.macro_occurring.f1
+    line = axes.axhline(mean, color=style.VERMILION, linewidth=1.2, linestyle="--")
     axes.text(
-        0.995, scores.macro.f1 + 0.008, f"macro F1 {scores.macro.f1:.3f}", transform=axes.get_yaxis_transform(),
+        0.995, mean + 0.008, f"mean {mean:.3f}", transform=axes.get_yaxis_transform(),
         ha="right", size=style.SMALL, color=style.VERMILION,
     )  # fmt: skip
     named = _name_points(
-        figure, axes, macro, np.column_stack([support, f1]), [evaluation.classes[i] for i in seen]
+        figure, axes, line, np.column_stack([support, f1]), [evaluation.classes[i] for i in seen]
     )
     caption = (
         f"Each point is a class: its F1, with {evaluation.threshold_note}, over the number of patches that "
-        f"carry it. Macro F1 is the mean over all {len(evaluation.classes)} classes."
+        "carry it. The line is their mean: the macro F1 over the classes that occur."
     )
     if named < len(seen):
         caption += f" {len(seen) - named} names would not fit: the next picture has them all."
     absent = len(evaluation.classes) - len(seen)
     if absent:
-        caption += f" Not drawn, but counted as 0: {absent} without a patch in this split."
+        caption += (
+            f" Not drawn: {absent} without a patch in this split, which count as 0 in the plain macro F1."
+        )
     return style.Picture(
         "f1-against-support", "F1 against support", caption, _support_alt(evaluation, seen), figure
     )
