@@ -165,3 +165,15 @@ def test_commands_end_with_codes(tmp_path):
         assert result.returncode == code
         assert result.stderr.startswith("error: ")
         assert "Traceback" not in result.stderr
+
+
+def test_help_tells_defaults_but_nothing_of_pythons_types(capsys):
+    from jeoparda_tf.conversion.config import ConvertConfig
+
+    with pytest.raises(SystemExit):
+        cli.parse(ConvertConfig, "convert", "", ["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "of the order of the records and of --split-fractions (default: 0)" in text
+    assert "size of a shard in MB, about (default: 128.0)" in text
+    for noise in ("type:", "function", "%(", "null", "default: False", "SUPPRESS"):
+        assert noise not in text

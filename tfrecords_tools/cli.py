@@ -6,6 +6,7 @@ import dataclasses
 import os
 import sys
 import time
+from argparse import SUPPRESS
 from collections.abc import Sequence
 from pathlib import Path
 from typing import (
@@ -64,14 +65,22 @@ def parse(config: type[Config], prog: str, description: str, argv: Optional[Sequ
         description: what the command does, for `--help`.
         argv: arguments; `sys.argv[1:]` when None.
     """
-    from jsonargparse import ActionConfigFile, ArgumentParser
+    from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter
+
+    class Formatter(DefaultHelpFormatter):
+        def _get_help_string(self, action: Any) -> str:
+            # The types of Python say nothing to a user, nor does a default of nothing.
+            none = (
+                action.default is False or action.default in (None, [], SUPPRESS) or not action.option_strings
+            )
+            return (action.help or "") + ("" if none else " (default: %(default)s)")
 
     class Parser(ArgumentParser):
         def error(self, message: str, ex: Optional[Exception] = None) -> NoReturn:
             refused = UsageError(message, remedy=f"see: {prog} --help")
             raise refused if is_first_rank() else PeerError(2)
 
-    parser = Parser(prog=prog, description=description)
+    parser = Parser(prog=prog, description=description, formatter_class=Formatter)
     config_help = "YAML file with any of these flags, as flag_name: value"
     parser.add_argument("--config", action=ActionConfigFile, help=config_help)
     groups: dict[Optional[str], Any] = {None: parser}
