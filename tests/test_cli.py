@@ -175,5 +175,5 @@ def test_help_tells_defaults_but_nothing_of_pythons_types(capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert "of the order of the records and of --split-fractions (default: 0)" in text
     assert "size of a shard in MB, about (default: 128.0)" in text
-    for noise in ("type:", "function", "%(", "null", "default: False", "SUPPRESS"):
+    for noise in ("type:", "function", "%(", "default: null", "default: False", "SUPPRESS"):
         assert noise not in text
