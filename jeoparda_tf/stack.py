@@ -6,17 +6,42 @@ taken from the package tf_keras; that has to be said before TensorFlow is import
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+
+from tfrecords_tools.errors import UsageError
 
 # TensorFlow logs its plugins' double registration as errors; what goes wrong comes as exceptions anyway.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if importlib.util.find_spec("tf_keras") is not None:
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
-import tensorflow as tf
 
-from tfrecords_tools.errors import UsageError
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps back what libraries write to stderr, as TensorFlow 2.18 does at any log level; shows it on failure."""
+    kept = os.dup(2)
+    with tempfile.TemporaryFile("w+") as notes:
+        os.dup2(notes.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            os.dup2(kept, 2)
+            notes.seek(0)
+            shutil.copyfileobj(notes, sys.stderr)
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+with _quiet():
+    import tensorflow as tf
 
 
 def require_keras_2() -> None:
