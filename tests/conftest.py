@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conversions import v1, v1_shared, v2, v2_shared  # noqa: F401 - fixtures
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 

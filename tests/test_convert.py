@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import rasterio
 
@@ -21,103 +18,12 @@ from jeoparda_tf.bigearthnet.nomenclature import BEN19, CLC43, names_of
 from jeoparda_tf.conversion.config import ConvertConfig
 from jeoparda_tf.conversion.run import convert
 from tests import archives
-from tests.archives import LABELS, LABELS_19, TILE, v1_name, v2_name
+from tests.archives import LABELS_19, TILE, v1_name, v2_name
 from tests.conftest import REPOSITORY, need_module
+from tests.conversions import V1_LABELS, V1_SPLITS, V2_SPLITS, hashes, read_back, v1_config, v2_config
 from tfrecords_tools import manifest as manifests
 from tfrecords_tools.errors import DataError, UsageError
 from tfrecords_tools.manifest import Manifest
-from tfrecords_tools.tfrecord import decode_example, read_records
-
-COUNT = 14
-# The labels of patch i; patch 3 has none in ben19.
-V1_LABELS = [[LABELS[i % 5]] if i == 3 else [LABELS[i % 5], LABELS[(i + 1) % 5]] for i in range(COUNT)]
-V1_SPLITS = {
-    "train": [v1_name(i) for i in range(8)],
-    "val": [v1_name(8), v1_name(9)],
-    "test": [v1_name(i) for i in (10, 11, 12)],
-}
-V2_SPLITS = ["train"] * 5 + ["validation"] * 2 + ["test"] * 2
-
-
-@pytest.fixture(scope="session")
-def v1_shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("v1")
-    archives.write_v1(root, V1_LABELS, s1=True)
-    return archives.write_lists(root, V1_SPLITS)
-
-
-@pytest.fixture(scope="session")
-def v2_shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("v2")
-    archives.write_v2(root, V2_SPLITS, [[LABELS_19[i % 5], LABELS_19[(i + 2) % 5]] for i in range(9)])
-    return root
-
-
-def _linked(source: Path, target: Path) -> Path:
-    """Copies an archive to spoil, by links: spoiling replaces files, never writes into them."""
-    subprocess.run(["cp", "-al", source, target], check=True)
-    return target
-
-
-@pytest.fixture
-def v1(v1_shared: Path, tmp_path: Path) -> Path:
-    return _linked(v1_shared, tmp_path / "v1")
-
-
-@pytest.fixture
-def v2(v2_shared: Path, tmp_path: Path) -> Path:
-    return _linked(v2_shared, tmp_path / "v2")
-
-
-def v1_config(root: Path, out: Path, **changes: Any) -> ConvertConfig:
-    values: dict[str, Any] = {
-        "archive": root / "BigEarthNet-v1.0",
-        "out": out,
-        "splits": root,
-        "shards": 2,
-        "workers": 1,
-        **changes,
-    }
-    return ConvertConfig(**values)
-
-
-def v2_config(root: Path, out: Path, **changes: Any) -> ConvertConfig:
-    return ConvertConfig(**{"archive": root, "out": out, "workers": 1, **changes})
-
-
-def hashes(directory: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(directory.rglob("*"))
-        if path.is_file()
-    }
-
-
-def read_back(directory: Path) -> dict[str, list[dict[str, Any]]]:
-    """Returns the records by split, checking manifest, hashes and table on the way."""
-    manifest = manifests.read(directory)
-    rows = pq.read_table(directory / "records.parquet").to_pylist()
-    records: dict[str, list[dict[str, Any]]] = {}
-    for name, split in manifest.splits.items():
-        for shard in split.shards:
-            data = (directory / shard.file).read_bytes()
-            assert (len(data), hashlib.sha256(data).hexdigest()) == (shard.bytes, shard.sha256)
-            own = [
-                decode_example(record, manifest.features) for record in read_records(directory / shard.file)
-            ]
-            assert len(own) == shard.records
-            for position, record in enumerate(own):
-                assert rows.pop(0) == {
-                    "split": name,
-                    "shard": shard.file,
-                    "position": position,
-                    "name": record["name"],
-                    "labels": names_of(record["labels"], manifest.nomenclature.classes),
-                }
-            records.setdefault(name, []).extend(own)
-        assert np.sum([r["labels"] for r in records[name]], axis=0).tolist() == list(split.label_counts)
-    assert not rows
-    return records
 
 
 def _check_pixels(record: dict[str, Any], folder: Path, name: str) -> None:
@@ -395,147 +301,6 @@ def test_force_removes_nothing_of_others(v1: Path, tmp_path: Path) -> None:
     assert not (out / "train-00000-of-00009.tfrecord").exists()
 
 
-# Faults
-
-
-def _labels_of(root: Path, index: int, content: str) -> Path:
-    name = v1_name(index)
-    path = root / "BigEarthNet-v1.0" / name / f"{name}_labels_metadata.json"
-    path.unlink(missing_ok=True)
-    path.write_text(content)
-    return path
-
-
-def _band_of(root: Path, values: np.ndarray | bytes | None) -> Path:
-    path = root / "BigEarthNet-v1.0" / v1_name(5) / f"{v1_name(5)}_B03.tif"
-    data = path.read_bytes()
-    path.unlink()
-    if isinstance(values, np.ndarray):
-        archives.write_tif(path, values)
-    elif values is not None:
-        path.write_bytes(data[: len(values)])
-    return path
-
-
-FAULTS: dict[str, tuple[Callable[[Path], Path], str]] = {
-    "missing band": (lambda root: _band_of(root, None), "missing"),
-    "truncated band": (lambda root: _band_of(root, bytes(9000)), "cannot be read"),
-    "wrong size": (lambda root: _band_of(root, np.zeros((60, 60), np.uint16)), "has 60 x 60 pixels"),
-    "wrong type": (lambda root: _band_of(root, np.zeros((120, 120), np.int16)), "is int16, not uint16"),
-    "no JSON": (
-        lambda root: _labels_of(root, 5, '{"labels": ["Pastures"]} text'),
-        "not readable as JSON: Extra data",
-    ),
-    "unknown label": (lambda root: _labels_of(root, 5, '{"labels": ["Moon"]}'), "unknown label 'Moon'"),
-    "no label": (lambda root: _labels_of(root, 5, '{"labels": []}'), "has no labels"),
-}
-
-
-@pytest.mark.parametrize("kind", FAULTS)
-def test_faulty_patch_stops_or_is_left_out(v1: Path, tmp_path: Path, kind: str) -> None:
-    spoil, problem = FAULTS[kind]
-    path = spoil(v1)
-    with pytest.raises(DataError, match=problem) as caught:
-        convert(v1_config(v1, tmp_path / "out"))
-    assert v1_name(5) in str(caught.value)
-    assert str(path) in str(caught.value)
-    assert "--on-error skip" in str(caught.value)
-    assert not (tmp_path / "out" / "manifest.json").exists()
-    assert not list((tmp_path / "out").glob("*.tmp"))
-    manifest = convert(v1_config(v1, tmp_path / "out", on_error="skip")).manifest
-    (left_out,) = json.loads((tmp_path / "out" / "quarantine.json").read_text())
-    assert (left_out["name"], left_out["file"]) == (v1_name(5), str(path))
-    assert problem in left_out["reason"]
-    assert manifest.excluded == {"in no split list": 1, "faulty": 1}
-    assert sorted(r["name"] for r in read_back(tmp_path / "out")["train"]) == sorted(
-        name for name in V1_SPLITS["train"] if name != v1_name(5)
-    )
-
-
-def _list(root: Path, split: str, names: Sequence[str]) -> None:
-    (root / f"{split}.csv").unlink()
-    (root / f"{split}.csv").write_text("".join(f"{name}\n" for name in names))
-
-
-def test_patch_twice_in_a_list(v1: Path, tmp_path: Path) -> None:
-    _list(v1, "val", [v1_name(8), v1_name(9), v1_name(8)])
-    with pytest.raises(DataError, match=rf"val\.csv: patch {v1_name(8)}: is in it twice"):
-        convert(v1_config(v1, tmp_path / "out"))
-    assert not (tmp_path / "out").exists()
-    convert(v1_config(v1, tmp_path / "out", on_error="skip"))
-    assert [r["name"] for r in read_back(tmp_path / "out")["val"]] == [v1_name(9)]
-
-
-def test_patch_in_two_splits(v1: Path, tmp_path: Path) -> None:
-    _list(v1, "test", [*V1_SPLITS["test"], v1_name(2)])
-    with pytest.raises(DataError, match=rf"test\.csv: patch {v1_name(2)}: is in two splits, train and test"):
-        convert(v1_config(v1, tmp_path / "out"))
-    manifest = convert(v1_config(v1, tmp_path / "out", on_error="skip")).manifest
-    assert {name: split.records for name, split in manifest.splits.items()} == {
-        "train": 7,
-        "val": 2,
-        "test": 3,
-    }
-    assert manifest.excluded == {"in no split list": 1, "faulty": 1}
-
-
-def test_listed_patches_that_are_not_there(v1: Path, tmp_path: Path) -> None:
-    _list(v1, "train", [*V1_SPLITS["train"], *(f"S2A_MSIL2A_20170613T101031_9_{i}" for i in range(10, 15))])
-    with pytest.raises(DataError) as caught:
-        convert(v1_config(v1, tmp_path / "out"))
-    assert "5 of 18 listed patches are not in it: S2A_MSIL2A_20170613T101031_9_10, " in str(caught.value)
-    assert "train.csv" in str(caught.value)
-    manifest = convert(v1_config(v1, tmp_path / "out", on_error="skip")).manifest
-    assert manifest.excluded == {"in no split list": 1, "listed, but not in the archive": 5}
-    assert not (tmp_path / "out" / "quarantine.json").exists()
-
-
-def test_duplicates_in_v2(v2: Path, tmp_path: Path) -> None:
-    other = TILE.replace("33UUP", "33UVP")
-    subprocess.run(["cp", "-al", v2 / "BigEarthNet-S2" / TILE, v2 / "BigEarthNet-S2" / other], check=True)
-    with pytest.raises(DataError, match=f"{other}/{TILE}_0._0.: duplicate patch: it is in {TILE} too"):
-        convert(v2_config(v2, tmp_path / "out"))
-    (v2 / "metadata.parquet").unlink()
-    names = [v2_name(index) for index in range(9)]
-    archives.write_table(
-        v2 / "metadata.parquet", [*names, names[1]], [["Pastures"]] * 10, ["train"] * 10, [*names, "x"]
-    )
-    subprocess.run(["rm", "-r", v2 / "BigEarthNet-S2" / other], check=True)
-    with pytest.raises(DataError, match=rf"metadata\.parquet: patch {names[1]}: is in it twice"):
-        convert(v2_config(v2, tmp_path / "out"))
-
-
-def test_unknown_label_of_v2(v2: Path, tmp_path: Path) -> None:
-    (v2 / "metadata.parquet").unlink()
-    names = [v2_name(index) for index in range(9)]
-    labels = [["Pastures"]] * 8 + [["Moon"]]
-    archives.write_table(v2 / "metadata.parquet", names, labels, V2_SPLITS, names)
-    with pytest.raises(DataError, match=f"metadata.parquet: patch {names[8]}: unknown label 'Moon'"):
-        convert(v2_config(v2, tmp_path / "out"))
-
-
-def test_sentinel1_partner_missing_or_double(v1: Path, tmp_path: Path) -> None:
-    s1 = v1 / "BigEarthNet-S1-v1.0"
-    first, second = (f"{archives.SCENE}_33UUP_0_{index}" for index in (0, 1))
-    path = s1 / second / f"{second}_labels_metadata.json"
-    path.unlink()
-    path.write_text(json.dumps({"corresponding_s2_patch": v1_name(0)}))
-    with pytest.raises(DataError, match=f"{v1_name(0)} has two partners: {first} and {second}"):
-        convert(v1_config(v1, tmp_path / "out", s1=s1))
-    subprocess.run(["rm", "-r", s1 / second], check=True)
-    with pytest.raises(DataError, match=f"patch {v1_name(1)}: has no Sentinel-1 partner"):
-        convert(v1_config(v1, tmp_path / "out", s1=s1))
-    convert(v1_config(v1, tmp_path / "out", s1=s1, on_error="skip"))
-    assert v1_name(1) not in {record["name"] for record in read_back(tmp_path / "out")["train"]}
-
-
-def test_faults_in_worker_processes_stop_all(v1: Path, tmp_path: Path) -> None:
-    _labels_of(v1, 5, "")
-    with pytest.raises(DataError, match=f"{v1_name(5)}_labels_metadata.json: not readable as JSON"):
-        convert(v1_config(v1, tmp_path / "out", workers=2, shards=4))
-    assert not list((tmp_path / "out").glob("*.tmp"))
-
-
 # Flags that do not fit
 
 
@@ -571,14 +336,6 @@ def test_43_classes_of_v2(v2_shared: Path, tmp_path: Path) -> None:
         convert(v2_config(v2_shared, tmp_path / "out", nomenclature="clc43"))
     with pytest.raises(UsageError, match="no Sentinel-1 data in it"):
         convert(v2_config(v2_shared, tmp_path / "out", s1=v2_shared / "Reference_Maps"))
-
-
-def test_no_patch_left(v1: Path, tmp_path: Path) -> None:
-    _list(v1, "train", [name for names in V1_SPLITS.values() for name in names])
-    with pytest.raises(
-        DataError, match=r"no patch is left to convert\n  left out: 13 in train\.csv; 1 in no split"
-    ):
-        convert(v1_config(v1, tmp_path / "out", exclude=(v1 / "train.csv",)))
 
 
 # The command

@@ -19,7 +19,7 @@ from jeoparda_tf.conversion.run import convert
 from tests import archives
 from tests.archives import LABELS
 from tests.conftest import REPOSITORY
-from tests.test_convert import hashes, read_back, v1_config
+from tests.conversions import hashes, read_back, v1_config
 from tfrecords_tools.errors import DataError
 from tfrecords_tools.manifest import Manifest
 
