@@ -94,6 +94,12 @@ def test_one_process_trains_and_writes_what_it_should(data, tmp_path):
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))
     again = fit(data, tmp_path / "run", "--epochs", "2", "--keep", "1")
     assert (again.returncode, "holds a run already" in again.stderr) == (2, True)
+    moved = tmp_path / "moved"
+    shutil.copytree(data, moved)
+    assert fit(moved, tmp_path / "run", "--epochs", "2", "--resume").returncode == 0
+    shards.write(tmp_path / "others", {"train": 67, "val": 13, "test": 9}, shards=3, seed=1)
+    strange = fit(tmp_path / "others", tmp_path / "run", "--epochs", "2", "--resume")
+    assert (strange.returncode, "not the one that this run began with" in strange.stderr) == (2, True)
     other = fit(data, tmp_path / "run", "--epochs", "3", "--resume")
     assert (other.returncode, "epochs was 2, now 3" in other.stderr) == (2, True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import math
 import time
@@ -52,6 +53,12 @@ class Run:
     def step_in_epoch(self) -> int:
         return self.step % self.steps_per_epoch
 
+    @property
+    def data_hash(self) -> str:
+        """A hash of the train shards' hashes: the same records in the same order, wherever they lie."""
+        shards = self.manifest.splits["train"].shards
+        return hashlib.sha256("".join(shard.sha256 for shard in shards).encode()).hexdigest()
+
     def average_ranks(self) -> None:
         """Makes all that ranks keep apart the same: BatchNorm's moving statistics and the sum of the losses."""
         moving = [weight for weight in self.model.non_trainable_weights if weight.dtype.is_floating]
@@ -61,7 +68,8 @@ class Run:
         """Has rank 0 write a checkpoint; a failure there ends all ranks."""
         error = None
         if distributed.rank() == 0:
-            state = {"step": self.step, "score": score, "history": self.history, "ranks": distributed.size()}
+            state: Logs = {"step": self.step, "score": score, "history": self.history}
+            state |= {"ranks": distributed.size(), "data": self.data_hash}
             try:
                 checkpoints.save(self.checkpoint_folder, self.variables, state)
                 checkpoints.prune(self.checkpoint_folder, self.config.keep)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, Optional
+
+import numpy as np
 
 from tfrecords_tools import manifest as manifests
 from tfrecords_tools.errors import DataError, PeerError, UsageError, UserError
@@ -123,33 +124,40 @@ def _check_same(before: dict[str, Any], now: dict[str, Any], path: Path) -> None
         )
 
 
-def data_hash(manifest: manifests.Manifest) -> str:
-    """Returns a hash of the train shards' hashes: the same records in the same order."""
-    return hashlib.sha256(
-        "".join(shard.sha256 for shard in manifest.splits["train"].shards).encode()
-    ).hexdigest()[:16]
-
-
 def _resume(run: Run) -> None:
-    """Puts the run where its last whole checkpoint left it; all ranks read the one that rank 0 found."""
+    """Puts the run where its last whole checkpoint left it; every rank reads it in the workdir they share."""
     found: Optional[tuple[Path, checkpoints.State]] = None
     error: Optional[UserError] = None
     try:
         found = checkpoints.last_whole(run.checkpoint_folder)
         if found:
-            if found[1]["ranks"] != distributed.size():
-                problem = f"this run had {found[1]['ranks']} ranks, now there are {distributed.size()}"
-                raise UsageError(
-                    problem, path=run.config.workdir, remedy="resume on the same number of ranks"
-                )
+            _check_fits(run, found[1])
             checkpoints.restore(found[0], run.variables)
             run.step, run.history = found[1]["step"], found[1]["history"]
     except UserError as problem:
         error = problem
     distributed.agree(error)
+    steps = distributed.gather(np.array([run.step])).tolist()
+    if len(set(steps)) > 1:
+        told = f"the ranks find other checkpoints in it: of steps {steps}"
+        distributed.agree(
+            UsageError(told, path=run.config.workdir, remedy="put it where all nodes see the same files")
+        )
     if distributed.rank() == 0:
         print(
             f"resuming at step {run.step}" if found else "no checkpoint yet: starting at step 0", flush=True
+        )
+
+
+def _check_fits(run: Run, state: checkpoints.State) -> None:
+    """Raises a UsageError where the steps of a checkpoint would count other batches than those of this run."""
+    if state["ranks"] != distributed.size():
+        problem = f"this run had {state['ranks']} ranks, now there are {distributed.size()}"
+        raise UsageError(problem, path=run.config.workdir, remedy="resume on the same number of ranks")
+    if state["data"] != run.data_hash:
+        problem = "the train split is not the one that this run began with"
+        raise UsageError(
+            problem, path=run.config.data, remedy="resume on the same shards; they may lie elsewhere"
         )
 
 
