@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv quickstart test lint format clean
+.PHONY: help venv quickstart test faults lint format clean
 
 help: ## what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -19,6 +19,9 @@ quickstart: venv ## synthetic archive -> shards -> ResNet50 on two ranks -> scor
 
 test: venv ## the tests; make test ARGS="-k records" runs some
 	python -m pytest $(ARGS)
+
+faults: venv ## every fault there is a test of, not the subset that make test takes
+	JEOPARDA_TF_FAULTS=all python -m pytest -m faults $(ARGS)
 
 lint: venv ## ruff, mypy, import-linter and shellcheck (where it is installed)
 	ruff check .

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from tests.conversions import v1, v1_shared, v2, v2_shared  # noqa: F401 - fixtures
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+Item = TypeVar("Item")
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 
 
@@ -42,3 +46,11 @@ def need_module(name: str) -> None:
         if os.environ.get("JEOPARDA_TF_REQUIRE_ENGINES") == "1":
             pytest.fail(f"{name} cannot be imported, but this machine must have it: {error}")
         pytest.skip(f"{name} cannot be imported")
+
+
+def faults(items: Sequence[Item], count: int) -> list[Item]:
+    """Returns which of many faults to test: `count` of them, always the same, or all with JEOPARDA_TF_FAULTS=all."""
+    if os.environ.get("JEOPARDA_TF_FAULTS") == "all":
+        return list(items)
+    chosen = random.Random(0).sample(range(len(items)), min(count, len(items)))
+    return [items[index] for index in sorted(chosen)]

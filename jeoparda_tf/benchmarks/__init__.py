@@ -1,0 +1,4 @@
+"""Measurements of speed, one module each, as ratios against a limit or a peer in the same run."""
+
+# What `python -m jeoparda_tf.bench NAME` knows, and what each one is about.
+NAMES: dict[str, str] = {}
