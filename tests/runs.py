@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -93,3 +95,15 @@ def write(
              "model": "resnet50", "step": 1700, "thresholds": "0.5 for all classes"}  # fmt: skip
     results.write(workdir, about, score(labels, scores, 0.5), nomenclature.classes, labels, scores)
     return manifest
+
+
+def train(
+    folder: Path, *names: str, features: Sequence[Feature] = bands.S2_FEATURES, **settings: Any
+) -> Path:
+    """Trains a tiny model for one step on random patches, shards in `folder/shards`; returns its workdir."""
+    from jeoparda_tf.training import loop
+
+    data, workdir = folder / "shards", folder / "run"
+    shards.write(data, {"train": 8}, features=features)
+    fixed = {"model": "tiny", "batch": 8, "epochs": 1, "warmup_epochs": 0.0}
+    return loop.train(FitConfig(data=data, workdir=workdir, bands=names, **{**fixed, **settings}))

@@ -24,6 +24,7 @@ class Config:
     name: Optional[str] = cli.option("optional", default=None)
     with_maps: bool = cli.option("off by default", default=False)
     augment: bool = cli.option("on by default", default=True)
+    out: Optional[Path] = cli.option("with a short name", default=None, short="-o")
 
 
 def _parse(*argv):
@@ -46,6 +47,11 @@ def test_flags():
     assert _parse("x", *values, *switches) == Config(
         Path("x"), 0.1, "adam", (0.2, 0.3, 0.5), "n", True, False
     )
+
+
+def test_a_short_name_is_the_long_one():
+    for flag in ("-o", "--out"):
+        assert _parse("x", "--rate", 1, flag, "y").out == Path("y")
 
 
 def test_yaml(tmp_path):

@@ -45,12 +45,15 @@ def option(
     positional: bool = False,
     nargs: Any = None,
     metavar: Any = None,
+    short: Optional[str] = None,
 ) -> Any:
     """Declares a field of a config dataclass as a flag (or a positional argument) with its help.
 
-    Without a default the flag is required. Fields of type bool become switches: `--flag`, `--no-flag`.
+    Without a default the flag is required. Fields of type bool become switches: `--flag`, `--no-flag`. `short` is a
+    second name, as "-o".
     """
     metadata = {"help": help, "group": group, "positional": positional, "nargs": nargs, "metavar": metavar}
+    metadata["short"] = short
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -117,7 +120,7 @@ def _add(target: Any, field: dataclasses.Field[Any], hint: Any) -> None:
     else:
         kwargs["type"] = hint
     kwargs.update({key: meta[key] for key in ("nargs", "metavar") if meta[key] is not None})
-    target.add_argument(flag, **kwargs)
+    target.add_argument(*([meta["short"]] if meta["short"] else []), flag, **kwargs)
 
 
 def _frozen(value: Any) -> Any:

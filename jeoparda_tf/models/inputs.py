@@ -62,7 +62,8 @@ class Upsample(tf.keras.layers.Layer):
             return tf.repeat(tf.repeat(x, self.factor, axis=1), self.factor, axis=2)
         rows = tf.constant(interpolation_matrix(x.shape[1], self.factor, self.method), x.dtype)
         columns = tf.constant(interpolation_matrix(x.shape[2], self.factor, self.method), x.dtype)
-        return tf.einsum("Rr,brcn,Cc->bRCn", rows, x, columns)
+        # Lower case: tf2onnx (1.17) lowers the letters, so that R and r would become one.
+        return tf.einsum("yr,brcn,xc->byxn", rows, x, columns)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "factor": self.factor, "method": self.method}
