@@ -44,6 +44,22 @@ def test_all_eight_orientations_come_equally_often_and_arrays_move_together():
     assert abs(counts - 500).max() < 110
 
 
+def test_a_turn_is_transposition_then_mirrored_rows_then_mirrored_columns():
+    generator = np.random.default_rng(0)
+    shapes = [(8, 5, 5, 4), (8, 5, 5, 6), (8, 5, 5, 3), (8, 5, 5, 1), (8, 5, 5)]
+    for array in [generator.integers(0, 65_536, shape).astype(np.uint16) for shape in shapes] + [
+        generator.normal(size=(8, 5, 5, 2)).astype(np.float32)
+    ]:
+        expected = array.copy()
+        for number in range(8):
+            patch = array[number]
+            patch = patch.swapaxes(0, 1) if number & 1 else patch
+            patch = patch[::-1] if number & 2 else patch
+            expected[number] = patch[:, ::-1] if number & 4 else patch
+        turned = augment._orient(tf.constant(array), tf.range(8))
+        np.testing.assert_array_equal(turned, expected)
+
+
 def test_the_seed_decides():
     arrays = {"a": tf.random.stateless_uniform([64, 6, 6, 2], [0, 0])}
     first, again, other = (augment.dihedral(arrays, [s, 0])["a"].numpy() for s in (1, 1, 2))

@@ -6,8 +6,9 @@ done before these, they touch less than half the bytes. All arrays of a patch al
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from ..stack import tf
 
@@ -30,17 +31,40 @@ def dihedral(arrays: Arrays, seed: Any) -> Arrays:
 
 
 def _orient(array: Any, choice: Any) -> Any:
-    """Applies transposition, then mirrored rows, then mirrored columns, as the three bits of `choice` say."""
-    rest = list(range(3, array.shape.rank))
-    steps: tuple[Callable[[Any], Any], ...] = (
-        lambda x: tf.transpose(x, [0, 2, 1, *rest]),
-        lambda x: tf.reverse(x, [1]),
-        lambda x: tf.reverse(x, [2]),
-    )
-    for bit, step in enumerate(steps):
-        wanted = tf.reshape(tf.bitwise.bitwise_and(choice, 1 << bit) > 0, [-1] + [1] * (array.shape.rank - 1))
-        array = tf.where(wanted, step(array), array)
-    return array
+    """Puts every patch into the orientation that its `choice` numbers, in one pass over the pixels."""
+    size = array.shape[1]
+    # A pixel moves as one number where its bands fill whole words: a third faster than band by band.
+    packed, words = _pack(array)
+    batch = tf.shape(array)[0]
+    pixels = tf.gather(tf.constant(_orientations(size)), choice) + tf.range(batch)[:, None] * size**2
+    turned = tf.gather(tf.reshape(packed, [-1, *words]), pixels)
+    if packed.dtype != array.dtype:
+        turned = tf.bitcast(turned, array.dtype)
+    return tf.reshape(turned, tf.shape(array))
+
+
+def _pack(array: Any) -> tuple[Any, list[int]]:
+    """Joins bands of 16 bits to words of 64 or 32 where they divide; returns the words and their shape in a pixel."""
+    bands = array.shape[3] if array.shape.rank == 4 else 1
+    if array.dtype.size == 2:
+        for word, bits in ((tf.int64, 4), (tf.int32, 2)):
+            if bands % bits == 0:
+                return tf.bitcast(tf.reshape(array, [-1, bits]), word), [bands // bits]
+    return array, [bands]
+
+
+def _orientations(size: int) -> np.ndarray:
+    """Returns int32 [8, size * size]: the pixel that comes to each place, counted row by row.
+
+    The bits of the orientation's number: transposition, then mirrored rows, then mirrored columns.
+    """
+    orientations = []
+    for number in range(8):
+        pixels = np.arange(size * size, dtype=np.int32).reshape(size, size)
+        pixels = pixels.T if number & 1 else pixels
+        pixels = pixels[::-1] if number & 2 else pixels
+        orientations.append((pixels[:, ::-1] if number & 4 else pixels).ravel())
+    return np.stack(orientations)
 
 
 def mixup(arrays: Arrays, labels: Any, seed: Any, alpha: float) -> tuple[Arrays, Any]:
