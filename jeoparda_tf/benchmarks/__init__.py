@@ -3,4 +3,5 @@
 # What `python -m jeoparda_tf.bench NAME` knows, and what each one is about.
 NAMES: dict[str, str] = {
     "input": "the pipeline in patches per CPU second, against reading alone and against int64 lists",
+    "step": "training fed by the pipeline, from memory, and as keras.applications has it",
 }
