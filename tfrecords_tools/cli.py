@@ -22,7 +22,7 @@ from typing import (
     get_type_hints,
 )
 
-from .errors import PeerError, UsageError, UserError
+from .errors import PeerError, StoppedError, UsageError, UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -128,7 +128,7 @@ def _frozen(value: Any) -> Any:
 
 
 def run(main: Callable[[], Optional[int]]) -> NoReturn:
-    """Runs a command and exits: 0 done, 1 data error, 2 usage error, 130 interrupted. Never a traceback for those."""
+    """Runs a command and exits: 0 done, 1 data error, 2 usage error, 75 to go on later, 130 interrupted."""
     try:
         code = main() or 0
         sys.stdout.flush()  # here, where a closed pipe is still caught
@@ -136,6 +136,9 @@ def run(main: Callable[[], Optional[int]]) -> NoReturn:
     except PeerError as error:
         time.sleep(_GRACE)
         sys.exit(error.exit_code)
+    except StoppedError as stop:
+        print(f"stopped: {stop}", file=sys.stderr)
+        sys.exit(stop.exit_code)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

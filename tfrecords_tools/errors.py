@@ -54,5 +54,22 @@ class PeerError(UserError):
         return PeerError, (self.exit_code,)
 
 
+class StoppedError(UserError):
+    """Asked to end, with all work saved, which is no fault: exit code 75 (EX_TEMPFAIL of sysexits.h: go on later)."""
+
+    exit_code = 75
+
+    def __init__(self, problem: str, *, remedy: Optional[str] = None, exit_code: int = 75):
+        super().__init__(problem, remedy=remedy)
+        self.exit_code = exit_code
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _stopped, (self.problem, self.remedy, self.exit_code)
+
+
+def _stopped(problem: str, remedy: Optional[str], exit_code: int) -> StoppedError:
+    return StoppedError(problem, remedy=remedy, exit_code=exit_code)
+
+
 def _rebuild(kind: type[UserError], problem: str, path: Optional[str], remedy: Optional[str]) -> UserError:
     return kind(problem, path=path, remedy=remedy)

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import math
+import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,19 +15,21 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from tfrecords_tools.errors import DataError, PeerError
+from tfrecords_tools.errors import DataError, PeerError, StoppedError
 from tfrecords_tools.manifest import Manifest
 
 from ..input import pipeline
 from ..models.spec import ModelSpec
 from ..scoring import inference, scores
 from ..stack import tf
-from . import checkpoints, distributed, workdir
+from . import checkpoints, distributed, preemption, workdir
 from .config import FitConfig
 from .schedules import Schedule
 
 # Steps between two looks at the loss: each is a word among all ranks.
 _LOOK_EVERY = 50
+# Seconds, about, between two looks at whether a signal came: a word among all ranks too, and an end must come soon.
+_ASK_EVERY = 2.0
 Logs = dict[str, Any]
 
 
@@ -42,6 +45,7 @@ class Run:
     variables: Any
     loss_sum: Any
     steps_per_epoch: int
+    data: Path
     step: int = 0
     history: list[Logs] = field(default_factory=list)
 
@@ -174,7 +178,7 @@ class Validation(_Callback):
         if not split or not split.records:
             return
         dataset = pipeline.for_evaluation(
-            run.config.data, run.manifest, "val", run.spec.features,
+            run.data, run.manifest, "val", run.spec.features,
             batch=run.config.evaluate_batch, rank=distributed.rank(), size=distributed.size(),
         )  # fmt: skip
         predicted, labels = (distributed.gather(part) for part in inference.predict(run.model, dataset))
@@ -230,6 +234,53 @@ class Checkpoints(_Callback):
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         self.run.loss_sum.assign(0.0)
         self.run.save(logs.get("val_f1_macro"))
+
+
+class StopWhenAsked(_Callback):
+    """Ends all ranks at the same step, after a checkpoint, when a signal has asked any of them to.
+
+    The ranks look together, about `_ASK_EVERY` seconds apart: from what all have measured they agree on the step.
+    Within validation they do not look; a stop asked for there comes at its end.
+    """
+
+    def __init__(self, run: Run, request: preemption.Request):
+        super().__init__(run)
+        self.request = request
+        self._next = run.step + 1
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        self._begin, self._first = time.perf_counter(), self.run.step
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        # The last step of an epoch is followed by its end, which looks for itself.
+        if self.run.step >= self._next and self.run.step_in_epoch and (number := self._look()):
+            self.run.average_ranks()
+            self.run.save(None)
+            self._end(number)
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        if epoch + 1 < self.run.config.epochs and (number := self._look()):
+            self._end(number)
+
+    def _look(self) -> int:
+        """Returns the signal that any rank has got, the same on all; 0 for none."""
+        now = time.perf_counter()
+        seconds = (now - self._begin) / max(1, self.run.step - self._first)
+        seen = distributed.gather(np.array([[self.request.signal, seconds]]))
+        self._next = self.run.step + max(1, int(_ASK_EVERY / seen[:, 1].mean()))
+        self._begin, self._first = now, self.run.step
+        return signal.SIGINT if signal.SIGINT in seen[:, 0] else int(seen[:, 0].max())
+
+    def _end(self, number: int) -> None:
+        code = preemption.exit_code(number)
+        if distributed.rank() != 0:
+            raise PeerError(code)
+        total = self.run.config.epochs * self.run.steps_per_epoch
+        raise StoppedError(
+            f"{signal.Signals(number).name} came; saved at step {self.run.step} of {total}",
+            remedy="the same command with --resume goes on from there",
+            exit_code=code,
+        )
 
 
 def _line(row: Logs, epochs: int) -> str:

@@ -26,6 +26,12 @@ class FitConfig:
     )
     resume: bool = option("go on from the last checkpoint of the workdir", False, group="data")
 
+    stage: Optional[Path] = option(
+        "copy train and val shards into this folder of each node first, and read them there",
+        None,
+        group="data",
+    )
+
     model: Literal["resnet18", "resnet50", "tiny"] = option("architecture", "resnet50", group="model")
     upsample: Literal["nearest", "bilinear", "bicubic"] = option(
         "how bands come to the finest grid", "bilinear", group="model"
@@ -85,7 +91,10 @@ class FitConfig:
         """Everything but where the run is and how it was called, for `config.json`."""
         values = dataclasses.asdict(self)
         del values["workdir"], values["resume"]
-        return json.dumps({**values, "data": str(self.data.resolve())}, indent=1) + "\n"
+        return (
+            json.dumps({**values, "data": str(self.data.resolve()), "stage": str(self.stage or "")}, indent=1)
+            + "\n"
+        )
 
 
 def check(config: FitConfig) -> None:

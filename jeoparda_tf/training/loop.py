@@ -16,13 +16,13 @@ from ..bigearthnet import bands
 from ..input import pipeline, sampling
 from ..models.spec import spec_for
 from ..stack import require_keras_2, tf
-from . import callbacks, checkpoints, distributed, losses, optimizers, step, workdir
+from . import callbacks, checkpoints, distributed, losses, optimizers, preemption, staging, step, workdir
 from .callbacks import Run
 from .config import FitConfig, check
 from .schedules import Schedule
 
 # What may differ between a run and its continuation; anything else would give another history.
-_FREE = {"data", "keep", "checkpoint_every", "evaluate_batch"}
+_FREE = {"data", "stage", "keep", "checkpoint_every", "evaluate_batch"}
 
 
 def train(config: FitConfig) -> Path:
@@ -35,12 +35,20 @@ def train(config: FitConfig) -> Path:
         the workdir, with checkpoints, history and all that `evaluate` needs.
 
     Raises:
+        StoppedError: a signal asked for an end, and the work is saved.
         UserError: with what was wrong on the lowest rank where something was; silent on the others.
     """
-    distributed.start()
+    with preemption.requests() as request:
+        distributed.start()
+        return _train(config, request)
+
+
+def _train(config: FitConfig, request: preemption.Request) -> Path:
     run, error = None, None
     try:
         run = _prepare(config)
+        if config.stage:
+            run.data = staging.stage(config.data, run.manifest, config.stage)
     except UserError as problem:
         error = problem
     distributed.agree(error)
@@ -48,7 +56,7 @@ def train(config: FitConfig) -> Path:
     if config.resume:
         _resume(run)
     try:
-        _epochs(run)
+        _epochs(run, request)
     except tf.errors.OpError as problem:
         if distributed.is_peer_failure(problem):
             raise PeerError(1) from problem
@@ -83,7 +91,7 @@ def _prepare(config: FitConfig) -> Run:
     variables = tf.train.Checkpoint(model=model, optimizer=optimizer, loss_sum=loss_sum)
     if distributed.rank() == 0:
         workdir.write_text(config.workdir / workdir.MODEL, spec.to_json())
-    return Run(config, manifest, spec, model, optimizer, variables, loss_sum, steps)
+    return Run(config, manifest, spec, model, optimizer, variables, loss_sum, steps, config.data)
 
 
 def _open_workdir(config: FitConfig, size: int) -> None:
@@ -161,7 +169,7 @@ def _check_fits(run: Run, state: checkpoints.State) -> None:
         )
 
 
-def _epochs(run: Run) -> None:
+def _epochs(run: Run, request: preemption.Request) -> None:
     config = run.config
     total = config.epochs * run.steps_per_epoch
     peak = config.learning_rate * (distributed.size() if config.scale_learning_rate else 1)
@@ -171,6 +179,7 @@ def _epochs(run: Run) -> None:
     calls = tf.keras.callbacks.CallbackList([
         callbacks.LearningRate(run, schedule), callbacks.LossGuard(run), callbacks.RanksInStep(run),
         callbacks.Progress(run), callbacks.Validation(run), callbacks.Journal(run), callbacks.Checkpoints(run),
+        callbacks.StopWhenAsked(run, request),
     ], model=run.model)  # fmt: skip
     calls.on_train_begin()
     for epoch in range(run.step // run.steps_per_epoch, config.epochs):
@@ -188,7 +197,7 @@ def _epochs(run: Run) -> None:
 def _batches(run: Run, epoch: int) -> Any:
     config = run.config
     return pipeline.for_training(
-        config.data, run.manifest, run.spec.features, batch=config.batch, epoch=epoch, seed=config.seed,
+        run.data, run.manifest, run.spec.features, batch=config.batch, epoch=epoch, seed=config.seed,
         rank=distributed.rank(), size=distributed.size(), start_step=run.step_in_epoch, flips=config.flips,
         mixup=config.mixup, shuffle_buffer=config.shuffle_buffer,
         threads=distributed.threads() if distributed.local_size() > 1 else 0,
