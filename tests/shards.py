@@ -11,7 +11,7 @@ from jeoparda_tf import records
 from jeoparda_tf.bigearthnet import bands
 from jeoparda_tf.bigearthnet.nomenclature import BEN19
 from jeoparda_tf.records import Patch
-from tfrecords_tools import table
+from tfrecords_tools import table, tfds
 from tfrecords_tools.manifest import Feature, Manifest, Nomenclature, Split
 from tfrecords_tools.statistics import RecordSums
 from tfrecords_tools.writer import ShardWriter
@@ -93,5 +93,6 @@ def write_patches(
         sums.add(patch.arrays)
     table.write(directory, rows)
     manifest = Manifest(tuple(features), nomenclature, entries, sums.result(), display, origin=origin)
+    tfds.write(directory, manifest)
     manifest.write(directory)
     return manifest

@@ -151,7 +151,7 @@ def test_existing_folder(tmp_path):
         cli.existing_folder(tmp_path / "file", "--s1")
 
 
-@pytest.mark.parametrize("tool", ["show", "verify", "stats", "split"])
+@pytest.mark.parametrize("tool", ["show", "verify", "stats", "split", "tfds"])
 def test_help_is_light(tool):
     script = (
         f"import sys\nfrom tfrecords_tools import {tool}\n"

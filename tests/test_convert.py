@@ -63,6 +63,8 @@ def test_v1_with_sentinel1(v1: Path, tmp_path: Path, reader: str) -> None:
     assert outcome.manifest.seed == 0
     assert outcome.manifest.origin == "BigEarthNet"
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "dataset_info.json",
+        "features.json",
         "manifest.json",
         "records.parquet",
         *(f"{split}-0000{i}-of-00002.tfrecord" for split in ("test", "train", "val") for i in (0, 1)),

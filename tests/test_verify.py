@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests import shards
-from tfrecords_tools import manifest, table, tfrecord, verify, writer
+from tfrecords_tools import manifest, table, tfds, tfrecord, verify, writer
 from tfrecords_tools.errors import DataError
 from tfrecords_tools.manifest import Band, Feature, Nomenclature
 
@@ -30,7 +30,9 @@ def _faults(directory, workers=1):
 
 
 def _edit(directory, **changes):
-    dataclasses.replace(manifest.read(directory), **changes).write(directory)
+    known = dataclasses.replace(manifest.read(directory), **changes)
+    tfds.write(directory, known)
+    known.write(directory)
 
 
 def _rewrite(path, records):

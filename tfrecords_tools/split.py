@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 
-from . import cli, manifest, table
+from . import cli, manifest, table, tfds
 from .errors import DataError, UsageError
 from .manifest import TABLE_NAME, BandStatistics, Manifest, Shard, Split
 from .stats import TRAIN, Counts
@@ -112,9 +112,11 @@ def split(config: Config) -> Manifest:
         known,
         splits=splits,
         statistics=statistics,
-        sources={**known.sources, "subset": how},
+        # Not the conversion's fingerprint: these are no longer its shards.
+        sources={**{k: v for k, v in known.sources.items() if k != "fingerprint"}, "subset": how},
         excluded={**known.excluded, **left},
     )
+    tfds.write(config.out, subset)
     subset.write(config.out)
     return subset
 

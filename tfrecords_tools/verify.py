@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 import numpy as np
 
-from . import cli, manifest, table
+from . import cli, manifest, table, tfds
 from .errors import DataError
 from .manifest import TABLE_NAME, Feature, Manifest, Shard
 
@@ -58,7 +58,7 @@ def verify(directory: Path, known: Manifest, workers: int = 1) -> list[str]:
     Returns:
         the faults, a sentence each, beginning with the file; none if the directory is whole.
     """
-    faults = _foreign_files(directory, known)
+    faults = _foreign_files(directory, known) + tfds.check(directory, known)
     rows: Optional[pyarrow.Table] = None
     try:
         rows = table.read(directory)

@@ -11,7 +11,8 @@ import numpy as np
 
 from jeoparda_tf.bigearthnet.bands import DISPLAY
 from jeoparda_tf.bigearthnet.nomenclature import NOMENCLATURES
-from tfrecords_tools import table
+from jeoparda_tf.bigearthnet.publications import publication
+from tfrecords_tools import table, tfds
 from tfrecords_tools.manifest import FILE_NAME, BandStatistics, Feature, Manifest, Split
 from tfrecords_tools.statistics import RecordSums
 
@@ -60,10 +61,11 @@ def finish(
         statistics=_statistics(setup.features, results),
         display=DISPLAY,
         seed=seed,
-        sources=dict(sources),
+        sources={**sources, **publication(sources["layout"], origin)},
         excluded={reason: count for reason, count in counts.items() if count},
         origin=origin,
     )
+    tfds.write(directory, manifest)
     try:
         manifest.write(directory)
     except OSError as error:

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Optional
 
-from tfrecords_tools import manifest
+from tfrecords_tools import manifest, tfds
 from tfrecords_tools.errors import DataError, UsageError
 from tfrecords_tools.writer import TEMPORARY
 
@@ -18,10 +18,8 @@ from .shard import ShardResult
 QUARANTINE = "quarantine.json"
 _JOURNAL = ".conversion"
 _PLAN = "plan.json"
-_OURS = re.compile(
-    r"((train|val|test)-\d{5}-of-\d{5}\.tfrecord"
-    rf"|{re.escape(manifest.FILE_NAME)}|{re.escape(manifest.TABLE_NAME)}|{re.escape(QUARANTINE)})(\.tmp)?"
-)
+_BESIDE = "|".join(map(re.escape, (manifest.FILE_NAME, manifest.TABLE_NAME, QUARANTINE, *tfds.FILE_NAMES)))
+_OURS = re.compile(rf"((train|val|test)-\d{{5}}-of-\d{{5}}\.tfrecord|{_BESIDE})(\.tmp)?")
 
 
 class Output:
