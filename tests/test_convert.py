@@ -261,6 +261,8 @@ def test_the_same_command_again_has_nothing_to_do(
         convert(v1_config(v1, tmp_path / "out", seed=1))
     convert(v1_config(v1, tmp_path / "out", seed=1, shards=1, force=True))
     assert sorted(hashes(tmp_path / "out")) == [
+        "dataset_info.json",
+        "features.json",
         "manifest.json",
         "records.parquet",
         *(f"{split}-00000-of-00001.tfrecord" for split in ("test", "train", "val")),
