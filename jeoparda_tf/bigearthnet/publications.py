@@ -6,10 +6,10 @@ from __future__ import annotations
 LICENSE = "CDLA-Permissive-1.0"
 
 CITATIONS = {
-    "v1": "G. Sumbul, M. Charfuelan, B. Demir, V. Markl: BigEarthNet: A Large-Scale Benchmark Archive for Remote Sensing "
-    "Image Understanding. IGARSS 2019, 5901-5904. doi:10.1109/IGARSS.2019.8900532",
-    "v2": "K. N. Clasen, L. Hackel, T. Burgert, G. Sumbul, B. Demir, V. Markl: reBEN: Refined BigEarthNet Dataset for "
-    "Remote Sensing Image Analysis. 2024. arXiv:2407.03653",
+    "v1": "G. Sumbul, M. Charfuelan, B. Demir, V. Markl: BigEarthNet: A Large-Scale Benchmark Archive for Remote "
+    "Sensing Image Understanding. IGARSS 2019, 5901-5904. doi:10.1109/IGARSS.2019.8900532",
+    "v2": "K. N. Clasen, L. Hackel, T. Burgert, G. Sumbul, B. Demir, V. Markl: reBEN: Refined BigEarthNet Dataset "
+    "for Remote Sensing Image Analysis. 2024. arXiv:2407.03653",
 }
 
 
