@@ -78,9 +78,9 @@ def test_no_archive(tmp_path: Path) -> None:
         archive.open_archive(tmp_path / "a" / "b" / "c")
     with pytest.raises(UsageError, match="no such folder for the archive"):
         archive.open_archive(tmp_path / "gone")
-    (tmp_path / "a" / "x.tar").touch()
+    (tmp_path / "a" / "x.zip").touch()
     with pytest.raises(UsageError, match="not a folder for the archive"):
-        archive.open_archive(tmp_path / "a" / "x.tar")
+        archive.open_archive(tmp_path / "a" / "x.zip")
     with pytest.raises(UsageError, match="version 1 is a folder of folders like"):
         archive.open_archive(tmp_path / "a")
 

@@ -6,11 +6,14 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Optional
 
 from tfrecords_tools.errors import DataError, UsageError
+
+from . import tar
+from .tar import PatchFiles
 
 # The time has five or six digits and may be impossible (T94161): no part of the names is read as a date.
 _V1_PATCH = re.compile(r"S2[A-Z]_MSIL2A_[^_]+_\d+_\d+")
@@ -18,6 +21,7 @@ _TILE = re.compile(r"S2[A-Z]_MSIL2A_[^_]+_N\d+_R\d+_T\d\d[A-Z]{3}")
 S2_FOLDER, MAP_FOLDER = "BigEarthNet-S2", "Reference_Maps"
 TABLE, SNOW_AND_CLOUD_TABLE = "metadata.parquet", "metadata_for_patches_with_snow_cloud_or_shadow.parquet"
 ORIGIN_FILE = "ORIGIN.txt"
+_V2_UNDERSCORES = 7
 
 
 @dataclass(frozen=True)
@@ -27,12 +31,21 @@ class Archive:
     Attributes:
         layout: "v1" (BigEarthNet-S2-v1.0: a folder a patch) or "v2" (reBEN: tiles, and a table in metadata.parquet).
         root: v1: the folder of patches; v2: the folder with BigEarthNet-S2 and metadata.parquet.
-        s1: folder of Sentinel-1 patches (v1) or scenes (v2), None if not wanted.
+        s1: folder of Sentinel-1 patches (v1) or scenes (v2), or a .tar of it; None if not wanted.
+        s2_tar: the patches of a .tar by name where the archive is one; root is then the .tar (v1), or the folder
+            that it lies in, with metadata.parquet (v2).
+        s1_tar: the same of Sentinel-1.
     """
 
     layout: str
     root: str
     s1: Optional[str] = None
+    s2_tar: Optional[dict[str, PatchFiles]] = None
+    s1_tar: Optional[dict[str, PatchFiles]] = None
+
+    def without_index(self) -> Archive:
+        """Returns it as workers need it: a job carries the places of its own patches."""
+        return replace(self, s2_tar=None, s1_tar=None)
 
     def s2_folder(self, name: str) -> str:
         """Returns the folder with a Sentinel-2 patch's bands."""
@@ -94,20 +107,38 @@ def open_archive(path: Path, s1: Optional[Path] = None) -> Archive:
         UsageError: it is no archive; if it lies a level or two too high or too low, names the right path.
     """
     for what, folder in (("the archive", path), ("--s1", s1)):
-        if folder is not None and not folder.is_dir():
+        if folder is not None and not folder.is_dir() and not _is_tar(folder):
             problem = "not a folder" if folder.exists() else "no such folder"
-            remedy = "name the folder that the published archive was extracted into"
+            remedy = (
+                "name the folder that the published archive was extracted into, or an uncompressed .tar of it"
+            )
             raise UsageError(f"{problem} for {what}", path=folder, remedy=remedy)
-        if folder is not None and not _readable(folder):
+        if folder is not None and folder.is_dir() and not _readable(folder):
             raise UsageError(f"no permission to read {what}", path=folder)
-    layout = _layout(path)
+    s2_tar = tar.index(path) if _is_tar(path) else None
+    layout = _layout(path) if s2_tar is None else _layout_of(s2_tar)
+    if layout is None and s2_tar is not None:
+        raise UsageError("no Sentinel-2 patches in this .tar", path=path)
     if layout is None:
         raise UsageError("not a BigEarthNet archive", path=path, remedy=_right_path(path.absolute()))
-    if s1 is not None and not any(name.startswith("S1") for name in _folders(os.fspath(s1))):
+    s1_tar = tar.index(s1) if s1 is not None and _is_tar(s1) else None
+    names = s1_tar if s1_tar is not None else () if s1 is None else _folders(os.fspath(s1))
+    if s1 is not None and not any(name.startswith("S1") for name in names):
         kind = "patches like S1A_IW_GRDH_1SDV_20170613T165043_33UUP_87_48" if layout == "v1" else "scenes"
         remedy = f"--s1 takes the folder that holds the folders of Sentinel-1 {kind}"
         raise UsageError("no Sentinel-1 data in it", path=s1, remedy=remedy)
-    return Archive(layout, os.fspath(path), None if s1 is None else os.fspath(s1))
+    root = path.parent if s2_tar is not None and layout == "v2" else path
+    return Archive(layout, os.fspath(root), None if s1 is None else os.fspath(s1), s2_tar, s1_tar)
+
+
+def _is_tar(path: Path) -> bool:
+    return path.suffix == ".tar" and path.is_file()
+
+
+def _layout_of(patches: dict[str, PatchFiles]) -> Optional[str]:
+    if any(_TILE.fullmatch(tile_of(name)) for name in patches if name.count("_") == _V2_UNDERSCORES):
+        return "v2"
+    return "v1" if any(_V1_PATCH.fullmatch(name) for name in patches) else None
 
 
 def _readable(folder: Path) -> bool:
@@ -142,12 +173,24 @@ def find_patches(archive: Archive) -> Found:
     Raises:
         DataError: there is none, or a folder cannot be listed.
     """
+    if archive.s2_tar is not None:
+        return _find_in_tar(archive.layout, archive.s2_tar)
     found = _find_v1(archive.root) if archive.layout == "v1" else _find_v2(f"{archive.root}/{S2_FOLDER}")
     if not found.names:
         raise DataError(
             "no patch in it", path=archive.root, remedy="extract the published archive here again"
         )
     return found
+
+
+def _find_in_tar(layout: str, patches: dict[str, PatchFiles]) -> Found:
+    def is_patch(name: str) -> bool:
+        if layout == "v1":
+            return _V1_PATCH.fullmatch(name) is not None
+        return name.count("_") == _V2_UNDERSCORES and _TILE.fullmatch(tile_of(name)) is not None
+
+    names = [name for name in patches if is_patch(name)]
+    return Found(names, len(patches) - len(names))
 
 
 def _find_v1(root: str) -> Found:
@@ -181,15 +224,18 @@ def _folders(root: str) -> Iterator[str]:
         raise DataError(f"cannot be listed: {error.strerror}", path=root) from error
 
 
-def read_json(path: str) -> dict[str, Any]:
-    """Reads a patch's JSON file.
+def read_json(path: str, files: Optional[PatchFiles] = None) -> dict[str, Any]:
+    """Reads a patch's JSON file, from a folder or, with `files`, from a .tar.
 
     Raises:
         DataError: it is missing, unreadable, or not one JSON object.
     """
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - called once a patch
-            content = json.loads(file.read())
+        if files is not None:
+            content = json.loads(files.read(Path(path).name))
+        else:
+            with open(path, "rb") as file:  # noqa: PTH123 - called once a patch
+                content = json.loads(file.read())
     except FileNotFoundError:
         raise DataError("missing", path=path) from None
     except (OSError, ValueError) as error:
@@ -199,13 +245,13 @@ def read_json(path: str) -> dict[str, Any]:
     return content
 
 
-def read_labels(path: str) -> list[str]:
+def read_labels(path: str, files: Optional[PatchFiles] = None) -> list[str]:
     """Reads the label names of a v1 patch.
 
     Raises:
         DataError: the file is missing, no JSON, or holds no list of names.
     """
-    labels = read_json(path).get("labels")
+    labels = read_json(path, files).get("labels")
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise DataError('has no list of names under "labels"', path=path)
     return labels

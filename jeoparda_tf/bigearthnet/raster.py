@@ -9,12 +9,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Union
 
 import numpy as np
 
 from tfrecords_tools.errors import DataError, UsageError
 from tfrecords_tools.manifest import Feature
+
+from .tar import PatchFiles
 
 READERS = ("auto", "gdal", "rasterio")
 LEAVE_OUT = "extract it again from the published archive, or leave such patches out with --on-error skip"
@@ -23,8 +25,8 @@ _GDAL_OPTIONS = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED"
 
 # Reads one file of (rows, columns) and dtype; raises RuntimeError or OSError where it is unreadable.
 ReadBand = Callable[[str, "tuple[int, ...]", str], np.ndarray]
-# Reads features of one folder: (folder, name, features) -> arrays by feature name.
-ReadPatch = Callable[[str, str, Sequence[Feature]], "dict[str, np.ndarray]"]
+# Reads features of one folder, or of a patch in a .tar: (where, name, features) -> arrays by feature name.
+ReadPatch = Callable[["Union[str, PatchFiles]", str, Sequence[Feature]], "dict[str, np.ndarray]"]
 
 
 class _WrongFileError(Exception):
@@ -52,20 +54,23 @@ def choose(name: str) -> str:
 def reader(name: str) -> ReadPatch:
     """Returns the function that reads patches with gdal or rasterio, by a name in READERS.
 
-    The function takes a folder, the name of the patch in it (Sentinel-2, Sentinel-1 or map) and features, and
-    returns an array of its dtype and shape by feature name, bands last. It raises a DataError that names the file
-    where one is missing, truncated, of wrong size, type or number of bands, or holds values that are not finite.
+    The function takes a folder or the files of a patch in a .tar, the name of the patch (Sentinel-2, Sentinel-1 or
+    map) and features, and returns an array of its dtype and shape by feature name, bands last. It raises a DataError
+    that names the file where one is missing, truncated, of wrong size, type or number of bands, or holds values that
+    are not finite.
     """
     read_band = {"gdal": _gdal, "rasterio": _rasterio}[choose(name)]()
 
-    def read_patch(folder: str, patch: str, features: Sequence[Feature]) -> dict[str, np.ndarray]:
+    def read_patch(
+        folder: Union[str, PatchFiles], patch: str, features: Sequence[Feature]
+    ) -> dict[str, np.ndarray]:
         arrays = {}
         for feature in features:
             array = arrays[feature.name] = np.empty(feature.shape, feature.dtype)
             if not feature.bands:
-                array[...] = _checked(read_band, file_of(folder, patch, feature.name), feature)
+                array[...] = _checked(read_band, folder, patch, feature.name, feature)
             for index, band in enumerate(feature.bands):
-                array[..., index] = _checked(read_band, file_of(folder, patch, band.name), feature)
+                array[..., index] = _checked(read_band, folder, patch, band.name, feature)
         return arrays
 
     return read_patch
@@ -76,17 +81,28 @@ def file_of(folder: str, patch: str, band: str) -> str:
     return f"{folder}/{patch}_{band}.tif"
 
 
-def _checked(read_band: ReadBand, path: str, feature: Feature) -> np.ndarray:
+def _checked(
+    read_band: ReadBand, where: Union[str, PatchFiles], patch: str, band: str, feature: Feature
+) -> np.ndarray:
+    if isinstance(where, str):
+        path = opened = file_of(where, patch, band)
+    else:
+        file = f"{patch}_{band}.tif"
+        path, opened = where.told(file), where.path(file)
     try:
-        values = read_band(path, feature.shape[:2], feature.dtype)
+        values = read_band(opened, feature.shape[:2], feature.dtype)
     except _WrongFileError as error:
         raise DataError(str(error), path=path, remedy=LEAVE_OUT) from None
     except (RuntimeError, OSError) as error:
-        problem = f"cannot be read: {_one_line(error)}" if Path(path).exists() else "missing"
+        problem = f"cannot be read: {_one_line(error)}" if _exists(where, path) else "missing"
         raise DataError(problem, path=path, remedy=LEAVE_OUT) from None
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise DataError("holds values that are not finite", path=path, remedy=LEAVE_OUT)
     return values
+
+
+def _exists(where: Union[str, PatchFiles], path: str) -> bool:
+    return Path(path).exists() if isinstance(where, str) else Path(path).name in where.places
 
 
 def _one_line(error: Exception) -> str:

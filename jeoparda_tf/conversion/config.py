@@ -21,7 +21,10 @@ def cores() -> int:
 class ConvertConfig:
     """What `python -m jeoparda_tf.convert` is told."""
 
-    archive: Path = option("folder of the extracted archive, version 1 or 2", positional=True)
+    archive: Path = option(
+        "folder of the extracted archive, version 1 or 2, or an uncompressed .tar of its Sentinel-2 part",
+        positional=True,
+    )
     out: Path = option(
         "folder for the shards: new or empty, or of an interrupted conversion", positional=True
     )
@@ -59,7 +62,7 @@ class ConvertConfig:
         group=_RECORDS,
     )
     s1: Optional[Path] = option(
-        "folder of the Sentinel-1 archive, to store each patch's partner too",
+        "folder or uncompressed .tar of the Sentinel-1 archive, to store each patch's partner too",
         None,
         group=_RECORDS,
         metavar="DIR",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from typing import Optional
 
 from jeoparda_tf.bigearthnet.archive import read_json
+from jeoparda_tf.bigearthnet.tar import PatchFiles
 from tfrecords_tools.errors import DataError
 
 from .faults import Faults
@@ -14,7 +16,7 @@ _THREADS = 16  # they wait for the file system, not for a core
 _KEY = "corresponding_s2_patch"
 
 
-def pair(s1_folder: str, faults: Faults) -> dict[str, str]:
+def pair(s1_folder: str, faults: Faults, packed: Optional[dict[str, PatchFiles]] = None) -> dict[str, str]:
     """Reads the JSON file of every Sentinel-1 patch once: S2 names tell no tile, so names alone do not pair them.
 
     Returns:
@@ -25,11 +27,17 @@ def pair(s1_folder: str, faults: Faults) -> dict[str, str]:
     """
     from tqdm import tqdm
 
-    with os.scandir(s1_folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.name.startswith("S1") and entry.is_dir())
+    if packed is not None:
+        names = sorted(name for name in packed if name.startswith("S1"))
+    else:
+        with os.scandir(s1_folder) as entries:
+            names = sorted(entry.name for entry in entries if entry.name.startswith("S1") and entry.is_dir())
+    files = packed or {}
     partners: dict[str, str] = {}
     with ThreadPoolExecutor(_THREADS) as pool:
-        read = pool.map(lambda name: _partner(f"{s1_folder}/{name}/{name}_labels_metadata.json"), names)
+        read = pool.map(
+            lambda name: _partner(f"{s1_folder}/{name}/{name}_labels_metadata.json", files.get(name)), names
+        )
         for name, found in zip(
             names, tqdm(read, "pairing Sentinel-1", len(names), disable=None, unit=" patches")
         ):
@@ -44,9 +52,9 @@ def pair(s1_folder: str, faults: Faults) -> dict[str, str]:
     return partners
 
 
-def _partner(path: str) -> str | DataError:
+def _partner(path: str, files: Optional[PatchFiles]) -> str | DataError:
     try:
-        partner = read_json(path).get(_KEY)
+        partner = read_json(path, files).get(_KEY)
     except DataError as error:
         return error
     return partner if isinstance(partner, str) else DataError(f"names no {_KEY}", path=path)

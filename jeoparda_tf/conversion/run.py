@@ -14,6 +14,7 @@ import jeoparda_tf
 from jeoparda_tf.bigearthnet import archive as archives
 from jeoparda_tf.bigearthnet import bands, raster
 from jeoparda_tf.bigearthnet.archive import Archive
+from jeoparda_tf.bigearthnet.tar import PatchFiles
 from tfrecords_tools import manifest
 from tfrecords_tools.errors import UsageError
 from tfrecords_tools.manifest import Manifest
@@ -34,6 +35,7 @@ class Plan:
     """All that is decided before the first pixel is read.
 
     Attributes:
+        archive: where the files are.
         setup: what the shards share.
         selection: which patches, and what is left out.
         splits: names by split, in order.
@@ -41,6 +43,7 @@ class Plan:
         fingerprint: of all this.
     """
 
+    archive: Archive
     setup: Setup
     selection: Selection
     splits: dict[str, list[str]]
@@ -53,7 +56,11 @@ class Plan:
         table = self.selection.metadata
         s1 = [self.selection.s1.get(name) for name in names]
         labels = [None] * len(names) if table is None else table.labels(names)
-        sources = tuple(map(Source, names, s1, labels))
+        s2_tar = self.archive.s2_tar or {}
+        sources = tuple(
+            Source(name, partner, own, s2_tar.get(name), _partner_files(self.archive, partner))
+            for name, partner, own in zip(names, s1, labels)
+        )
         return Job(self.setup, shard.file, shard.split, shard.split == "train", sources)
 
 
@@ -117,7 +124,7 @@ def make_plan(config: ConvertConfig, archive: Archive, faults: Faults) -> Plan:
         )
     ]
     setup = Setup(
-        archive,
+        archive.without_index(),
         str(config.out),
         features,
         nomenclature,
@@ -132,7 +139,14 @@ def make_plan(config: ConvertConfig, archive: Archive, faults: Faults) -> Plan:
         "table": selection.metadata.digest if selection.metadata else None,
         "origin": archives.origin(archive),
     }
-    return Plan(setup, selection, splits, shards, plan.fingerprint(settings, splits))
+    return Plan(archive, setup, selection, splits, shards, plan.fingerprint(settings, splits))
+
+
+def _partner_files(archive: Archive, name: Optional[str]) -> Optional[PatchFiles]:
+    """Returns where a Sentinel-1 patch lies in a .tar; one that is not there has no files."""
+    if name is None or archive.s1_tar is None:
+        return None
+    return archive.s1_tar.get(name) or PatchFiles(str(archive.s1), name)
 
 
 def _nomenclature(config: ConvertConfig, archive: Archive) -> str:

@@ -188,7 +188,7 @@ def _partners(
     chosen: dict[str, Entry], wanted: Wanted, archive: Archive, table: Optional[Metadata], faults: Faults
 ) -> dict[str, str]:
     """Finds the Sentinel-1 partners, and drops patches without one."""
-    s1 = table.s1(list(chosen)) if table else wanted.s1 or pair(str(archive.s1), faults)
+    s1 = table.s1(list(chosen)) if table else wanted.s1 or pair(str(archive.s1), faults, archive.s1_tar)
     for name in [name for name in chosen if name not in s1]:
         faults.add(name, DataError("has no Sentinel-1 partner", path=archive.s1))
         del chosen[name]

@@ -15,6 +15,7 @@ from jeoparda_tf.bigearthnet import raster
 from jeoparda_tf.bigearthnet.archive import TABLE, Archive, read_labels
 from jeoparda_tf.bigearthnet.bands import MAP_FEATURE, S1_FEATURE, S2_FEATURES
 from jeoparda_tf.bigearthnet.nomenclature import NOMENCLATURES, multi_hot
+from jeoparda_tf.bigearthnet.tar import PatchFiles
 from jeoparda_tf.records import Patch
 from tfrecords_tools.errors import DataError
 from tfrecords_tools.manifest import Feature, Shard
@@ -31,11 +32,15 @@ class Source(NamedTuple):
         name: of its Sentinel-2 files.
         s1: of its Sentinel-1 files, None if not wanted.
         labels: class names where a table has them, None where a JSON file does.
+        s2_files: where its files lie in a .tar; None in folders.
+        s1_files: the same of Sentinel-1.
     """
 
     name: str
     s1: Optional[str] = None
     labels: Optional[list[str]] = None
+    s2_files: Optional[PatchFiles] = None
+    s1_files: Optional[PatchFiles] = None
 
 
 @dataclass(frozen=True)
@@ -143,9 +148,9 @@ def read_patch(setup: Setup, source: Source) -> Optional[Patch]:
     labels = _labels(setup, source)
     if not labels.any():
         return None
-    arrays = read(archive.s2_folder(source.name), source.name, S2_FEATURES)
+    arrays = read(source.s2_files or archive.s2_folder(source.name), source.name, S2_FEATURES)
     if source.s1:
-        arrays.update(read(archive.s1_folder(source.s1), source.s1, (S1_FEATURE,)))
+        arrays.update(read(source.s1_files or archive.s1_folder(source.s1), source.s1, (S1_FEATURE,)))
     if MAP_FEATURE in setup.features:
         arrays.update(read(archive.map_folder(source.name), source.name, (MAP_FEATURE,)))
     return Patch(source.name, labels, arrays)
@@ -153,7 +158,7 @@ def read_patch(setup: Setup, source: Source) -> Optional[Patch]:
 
 def _labels(setup: Setup, source: Source) -> np.ndarray:
     path = None if source.labels is not None else setup.archive.labels_file(source.name)
-    names = source.labels if path is None else read_labels(path)
+    names = source.labels if path is None else read_labels(path, source.s2_files)
     try:
         if not names:
             raise DataError("has no labels")
