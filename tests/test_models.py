@@ -9,6 +9,7 @@ from jeoparda_tf import models
 from jeoparda_tf.bigearthnet import bands
 from jeoparda_tf.bigearthnet.nomenclature import BEN19, CLC43
 from jeoparda_tf.models import head, inputs, resnet
+from jeoparda_tf.models.layers import Style, batch_norm
 from jeoparda_tf.models.spec import ModelSpec, check_data, spec_for
 from jeoparda_tf.stack import tf
 from tests import shards
@@ -17,6 +18,7 @@ from tfrecords_tools.errors import DataError, UsageError
 pytestmark = pytest.mark.tensorflow
 
 RANDOM = np.random.default_rng(0)
+PLAIN = Style()
 
 
 def spec(name: str = "tiny", choice: tuple[str, ...] = ("all",), **settings) -> ModelSpec:
@@ -32,22 +34,28 @@ def patches(of: ModelSpec, batch: int = 2) -> dict[str, np.ndarray]:
 
 def usual(of: ModelSpec, batch: int) -> dict[str, np.ndarray]:
     """Pixels with the mean and spread that the model expects."""
-    mean = {f.name: np.array([of.statistics[b] for b in f.band_names]).T for f in of.features}
+    mean = {f.name: np.array([of.statistics.get(b, (0.0, 1.0)) for b in f.band_names]).T for f in of.features}
     return {f.name: RANDOM.normal(*mean[f.name], (batch, *f.shape)).astype(np.float32) for f in of.features}
 
 
-def test_resnet50_on_rgb_computes_what_keras_applications_computes():
-    image = tf.keras.Input((120, 120, 3))
-    ours = tf.keras.Model(image, list(resnet.resnet50(image, 0.0).values())[-1])
-    theirs = tf.keras.applications.ResNet50(include_top=False, weights=None, input_shape=(120, 120, 3))
-    assert ours.count_params() == theirs.count_params()
-    randomise(theirs)
-    for layer in theirs.layers:
+@pytest.mark.parametrize(
+    ("name", "theirs"), [("resnet50", "ResNet50"), ("resnet101", "ResNet101"), ("resnet152", "ResNet152")]
+)
+def test_resnets_on_rgb_compute_what_keras_applications_computes(name, theirs):
+    image = tf.keras.Input((32, 32, 3))
+    ours = tf.keras.Model(image, list(resnet.BACKBONES[name](image, PLAIN).values())[-1])
+    of_keras = getattr(tf.keras.applications, theirs)(
+        include_top=False, weights=None, input_shape=(32, 32, 3)
+    )
+    assert ours.count_params() == of_keras.count_params()
+    randomise(of_keras)
+    for layer in of_keras.layers:
         if layer.weights:
             ours.get_layer(layer.name).set_weights(layer.get_weights())
-    x = RANDOM.normal(0, 1, (2, 120, 120, 3)).astype(np.float32)
-    np.testing.assert_allclose(ours(x), theirs(x), rtol=1e-4, atol=1e-4)
-    assert float(tf.math.reduce_std(theirs(x))) > 0.01
+    x = RANDOM.normal(0, 1, (2, 32, 32, 3)).astype(np.float32)
+    expected = of_keras(x).numpy()
+    np.testing.assert_allclose(ours(x), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+    assert expected.std() > 0.01
 
 
 def randomise(model) -> None:
@@ -57,19 +65,23 @@ def randomise(model) -> None:
             weight.assign(RANDOM.uniform(0.5, 1.5, weight.shape))
 
 
-def test_resnet18_is_a_reference_written_out_by_hand():
+@pytest.mark.parametrize(
+    ("name", "blocks", "weights", "filters"),
+    # torchvision's without their last layers have so many weights, and no biases, which ours have: one a filter.
+    [("resnet18", (2, 2, 2, 2), 11_176_512, 4800), ("resnet34", (3, 4, 6, 3), 21_284_672, 8512)],
+)
+def test_basic_resnets_are_a_reference_written_out_by_hand(name, blocks, weights, filters):
     image = tf.keras.Input((64, 64, 3))
-    model = tf.keras.Model(image, list(resnet.resnet18(image, 0.0).values())[-1])
-    # torchvision's ResNet18 without its last layer has 11,176,512 weights and no biases, which ours has in its 4,800
-    # filters; Keras counts the moving statistics too.
-    assert sum(np.prod(w.shape) for w in model.trainable_weights) == 11_176_512 + 4800
+    model = tf.keras.Model(image, list(resnet.BACKBONES[name](image, PLAIN).values())[-1])
+    assert sum(np.prod(w.shape) for w in model.trainable_weights) == weights + filters
     randomise(model)
     x = RANDOM.normal(0, 1, (2, 64, 64, 3)).astype(np.float32)
-    np.testing.assert_allclose(model(x), by_hand(model, x), rtol=1e-3, atol=1e-3)
+    expected = by_hand(model, x, blocks).numpy()
+    np.testing.assert_allclose(model(x), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
-def by_hand(model, x):
-    """ResNet18 in plain operations, in inference."""
+def by_hand(model, x, blocks):
+    """A ResNet of basic blocks in plain operations, in inference."""
 
     def conv(x, name, strides, padding):
         layer, norm = model.get_layer(f"{name}_conv"), model.get_layer(f"{name}_bn")
@@ -80,13 +92,88 @@ def by_hand(model, x):
     around = [[0, 0], [3, 3], [3, 3], [0, 0]]
     x = tf.nn.relu(conv(tf.pad(x, around), "conv1", 2, "VALID"))
     x = tf.nn.max_pool2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), 3, 2, "VALID")
-    for stage in range(2, 6):
-        for block in (1, 2):
+    for stage, count in enumerate(blocks, start=2):
+        for block in range(1, count + 1):
             name, strides = f"conv{stage}_block{block}", 2 if stage > 2 and block == 1 else 1
             out = tf.nn.relu(conv(x, f"{name}_1", strides, "SAME"))
             out = conv(out, f"{name}_2", 1, "SAME")
             x = tf.nn.relu(out + (conv(x, f"{name}_0", strides, "SAME") if strides > 1 else x))
     return x
+
+
+def relu_dense(x, layer):
+    return np.maximum(x @ layer.kernel.numpy() + layer.bias.numpy(), 0)
+
+
+@pytest.mark.parametrize("choice", [("rgb",), ("all",)])
+def test_the_shallow_cnn_is_three_convolutions_written_out_by_hand(choice):
+    of = spec("shallow", choice, l2=0.01)
+    model = models.build(of)
+    bands_in = len(of.bands)
+    convolutions = bands_in * 25 * 32 + 32 + 32 * 25 * 32 + 32 + 32 * 9 * 64 + 64
+    assert sum(np.prod(w.shape) for w in model.trainable_weights) == convolutions + 14_401 * 128 + 129 * 43
+    x = usual(of, 2)
+    image = tf.keras.Model(model.inputs, inputs_of(model, of))(x)
+    for number in (1, 2, 3):
+        layer = model.get_layer(f"conv{number}_conv")
+        image = tf.nn.relu(tf.nn.conv2d(image, layer.kernel, 1, "SAME") + layer.bias)
+        image = tf.nn.max_pool2d(image, 2, 2, "VALID")
+    flat = relu_dense(image.numpy().reshape(2, -1), model.get_layer("fc1_dense"))
+    last = model.get_layer("logits")
+    expected = 1 / (1 + np.exp(-(flat @ last.kernel.numpy() + last.bias.numpy())))
+    np.testing.assert_allclose(model(x), expected, atol=1e-4)
+    kernels = [model.get_layer(f"conv{n}_conv").kernel for n in (1, 2, 3)] + [
+        model.get_layer("fc1_dense").kernel
+    ]
+    expected_l2 = 0.01 * sum(float(tf.reduce_sum(kernel**2)) for kernel in kernels)
+    assert float(tf.add_n(model.losses)) == pytest.approx(expected_l2, rel=1e-5)
+
+
+def inputs_of(model, of):
+    """The tensor that the first convolution sees."""
+    return model.get_layer("conv1_conv").input
+
+
+def test_kbranch_sees_each_resolution_at_its_own_size():
+    model = models.build(spec("kbranch", ("all",), dropout=0.5))
+    sizes = {gsd: model.get_layer(f"branch{gsd}_conv1_conv").input_shape[1:] for gsd in (10, 20, 60)}
+    assert sizes == {10: (120, 120, 4), 20: (60, 60, 6), 60: (20, 20, 2)}
+    # Kernels and biases of the published code by hand, and two trainable weights a normalised channel.
+    ten = 4 * 25 * 32 + 32 + 32 * 25 * 32 + 32 + 32 * 9 * 64 + 64 + (30 * 30 * 64 + 1) * 128
+    twenty = 6 * 9 * 32 + 32 + 32 * 9 * 32 + 32 + 32 * 9 * 64 + 64 + (30 * 30 * 64 + 1) * 128
+    sixty = 2 * 4 * 32 + 32 + 2 * (32 * 4 * 32 + 32) + (20 * 20 * 32 + 1) * 128
+    normalised = 2 * (2 * (32 + 32 + 64 + 128) + (3 * 32 + 128) + 128)
+    expected = ten + twenty + sixty + (3 * 128 + 1) * 128 + normalised + 129 * 43
+    assert sum(np.prod(w.shape) for w in model.trainable_weights) == expected
+    dropouts = {layer.name: layer for layer in model.layers if isinstance(layer, head.StatelessDropout)}
+    assert dropouts.pop("dropout").rate == 0.5
+    assert {layer.rate for layer in dropouts.values()} == {0.25}
+    assert len({layer.seed for layer in dropouts.values()}) == len(dropouts) == 13
+
+
+def test_kbranch_has_branches_for_its_bands_alone_and_each_counts():
+    of = spec("kbranch", ("B04", "VV", "B01"))
+    model = models.build(of)
+    names = [layer.name for layer in model.layers if isinstance(layer, tf.keras.layers.Conv2D)]
+    assert {name.split("_")[0] for name in names} == {"branch10", "branch60"}
+    assert model.get_layer("branch10_conv1_conv").input_shape[1:] == (120, 120, 2)
+    x = usual(of, 1)
+    before = model(x).numpy()
+    for name in x:
+        changed = {**x, name: x[name] + 100.0}
+        assert np.abs(model(changed).numpy() - before).max() > 1e-5, name
+
+
+def test_a_normalisation_of_another_kind_takes_the_place_of_keras():
+    made = []
+
+    def noted(name):
+        made.append(name)
+        return batch_norm(name)
+
+    model = models.build(spec("tiny"), norm=noted)
+    assert sorted(made) == sorted(layer.name for layer in model.layers if layer.name.endswith("_bn"))
+    assert len(made) == 9
 
 
 def test_published_weights_fit_with_twelve_bands_but_for_the_first_layer():

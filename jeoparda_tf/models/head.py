@@ -1,10 +1,11 @@
-"""The last layers of every classifier: pooled features, dropout, one fully connected layer, sigmoid."""
+"""The last layers of every classifier: dropout, one fully connected layer, sigmoid."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ..stack import tf
+from .layers import Style
 
 
 @tf.keras.utils.register_keras_serializable("jeoparda_tf")
@@ -38,12 +39,16 @@ class StatelessDropout(tf.keras.layers.Layer):
         return {**super().get_config(), "rate": self.rate, "seed": self.seed}
 
 
-def classifier(features: Any, classes: int, dropout: float, seed: int) -> Any:
-    """Returns sigmoid scores [batch, classes], float32, from a feature map [batch, rows, columns, channels].
+def pool(features: Any) -> Any:
+    """Returns [batch, channels]: the mean over a feature map [batch, rows, columns, channels]."""
+    return tf.keras.layers.GlobalAveragePooling2D(name="avg_pool")(features)
+
+
+def classifier(features: Any, classes: int, style: Style) -> Any:
+    """Returns sigmoid scores [batch, classes], float32, from features [batch, channels].
 
     The layer before the sigmoid is called `logits`: losses are taken from it, where they are stable.
     """
-    pooled = tf.keras.layers.GlobalAveragePooling2D(name="avg_pool")(features)
-    pooled = StatelessDropout(dropout, seed, name="dropout")(pooled)
-    logits = tf.keras.layers.Dense(classes, name="logits", dtype="float32")(pooled)
+    features = StatelessDropout(style.dropout, style.seed, name="dropout")(features)
+    logits = tf.keras.layers.Dense(classes, name="logits", dtype="float32")(features)
     return tf.keras.layers.Activation("sigmoid", name="scores", dtype="float32")(logits)

@@ -108,6 +108,26 @@ def image(spec: ModelSpec) -> tuple[dict[str, Any], Any]:
     return inputs, joined
 
 
+def native_images(spec: ModelSpec) -> tuple[dict[str, Any], dict[int, Any]]:
+    """Builds the inputs of a model that sees every resolution at its own size.
+
+    Returns:
+        Keras inputs by feature name, and normalised float32 tensors [batch, rows, columns, channels] by ground sampling
+        distance in metres, the finest first; bands of one feature in the order of `spec.bands`.
+    """
+    inputs = {f.name: tf.keras.Input(f.shape, name=f.name, dtype="float32") for f in spec.features}
+    parts: dict[int, list[Any]] = {}
+    for feature in spec.features:
+        parts.setdefault(feature.gsd, []).append(normalised(spec, feature, inputs[feature.name])[0])
+    joined = {
+        gsd: tf.keras.layers.Concatenate(dtype="float32", name=f"bands_{gsd}m")(own)
+        if len(own) > 1
+        else own[0]
+        for gsd, own in sorted(parts.items())
+    }
+    return inputs, joined
+
+
 def normalised(spec: ModelSpec, feature: Feature, tensor: Any) -> tuple[Any, list[str]]:
     """Returns the chosen bands of one feature, normalised at native resolution, and their names in channel order."""
     bands = [band for band in spec.bands if band in feature.band_names]

@@ -6,10 +6,13 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, Literal, Optional
 
 from tfrecords_tools.errors import DataError, UsageError
 from tfrecords_tools.manifest import Band, Feature, Manifest, Nomenclature
+
+# What `--model` may say; "tiny" is for tests.
+Name = Literal["shallow", "kbranch", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "tiny"]
 
 
 @dataclass(frozen=True)
@@ -17,13 +20,13 @@ class ModelSpec:
     """A model before it is built. Free of TensorFlow, so that it can be read and compared at once.
 
     Attributes:
-        name: of the architecture, a key of `models.BUILDERS`.
+        name: of the architecture, one of `Name`.
         bands: the input channels in their order.
         features: the stored arrays that hold these bands; the model takes them whole and selects inside.
         nomenclature: the classes, in the order of the scores.
         statistics: (mean, standard deviation) by band, in digital numbers (Sentinel-1: dB).
         upsample: "nearest", "bilinear" or "bicubic", to the finest of the grids.
-        l2: factor of the squared norm of the Conv2D kernels in the loss.
+        l2: factor of the squared norm of the kernels in the loss, those of the last layer left out.
         dropout: rate before the last fully connected layer.
         precision: "float32", "mixed_float16" or "mixed_bfloat16".
         seed: of dropout.

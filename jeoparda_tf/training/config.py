@@ -11,6 +11,8 @@ from typing import Literal, Optional
 from tfrecords_tools.cli import option
 from tfrecords_tools.errors import UsageError
 
+from ..models.spec import Name
+
 
 @dataclass(frozen=True)
 class FitConfig:
@@ -32,11 +34,13 @@ class FitConfig:
         group="data",
     )
 
-    model: Literal["resnet18", "resnet50", "tiny"] = option("architecture", "resnet50", group="model")
+    model: Name = option("architecture", "resnet50", group="model")
     upsample: Literal["nearest", "bilinear", "bicubic"] = option(
         "how bands come to the finest grid", "bilinear", group="model"
     )
-    l2: float = option("factor of the squared norm of the Conv2D kernels in the loss", 1e-4, group="model")
+    l2: float = option(
+        "factor of the squared norm of all kernels but the last in the loss", 1e-4, group="model"
+    )
     dropout: float = option("rate before the last fully connected layer", 0.3, group="model")
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = option(
         "float32, or computing in half precision", "float32", group="model"
