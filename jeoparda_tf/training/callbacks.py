@@ -166,7 +166,7 @@ class Progress(_Callback):
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         self._bar.close()
         seconds = time.perf_counter() - self._begin
-        images = (self.run.step - self._first) * self.run.config.batch * distributed.size()
+        images = (self.run.step - self._first) * self.run.config.step_patches * distributed.size()
         logs.update(seconds=round(seconds, 3), images_per_second=round(images / seconds, 1))
 
 

@@ -47,12 +47,15 @@ class FitConfig:
     )
 
     epochs: int = option("passes over the train split", 20, group="training")
-    batch: int = option("patches of one rank in one step", 32, group="training")
+    batch: int = option("patches that one rank holds at a time", 32, group="training")
+    accumulate: int = option(
+        "batches of each rank whose gradients make one step of the optimizer", 1, group="training"
+    )
     optimizer: Literal["sgd", "adam", "adamw", "lamb"] = option("sgd has momentum", "sgd", group="training")
     momentum: float = option("of sgd (Nesterov)", 0.9, group="training")
     weight_decay: float = option("of adamw and lamb", 1e-4, group="training")
-    learning_rate: float = option("peak, for one rank", 0.02, group="training")
-    scale_learning_rate: bool = option("multiply it by the number of ranks", True, group="training")
+    learning_rate: float = option("peak, for steps of --batch patches", 0.02, group="training")
+    scale_learning_rate: bool = option("multiply it by ranks x --accumulate", True, group="training")
     schedule: Literal["step", "cosine", "1cycle", "constant"] = option(
         "after the warm-up", "step", group="training"
     )
@@ -67,6 +70,10 @@ class FitConfig:
     )
     decay_factor: float = option("of the step schedule", 0.1, group="training")
     seed: int = option("of weights, order, augmentation and dropout", 0, group="training")
+    sync_batchnorm: bool = option(
+        "normalise by the statistics of all ranks' batches, not each by its own", False, group="training"
+    )
+    fp16_allreduce: bool = option("send gradients between ranks in half precision", False, group="training")
 
     loss: Literal["bce", "focal"] = option("binary cross-entropy or focal loss", "bce", group="loss")
     focal_gamma: float = option("focusing exponent", 2.0, group="loss")
@@ -91,6 +98,11 @@ class FitConfig:
     )
     evaluate_batch: int = option("patches of one rank at a time in validation", 64, group="output")
 
+    @property
+    def step_patches(self) -> int:
+        """Patches of one rank in one step of the optimizer."""
+        return self.batch * self.accumulate
+
     def to_json(self) -> str:
         """Everything but where the run is and how it was called, for `config.json`."""
         values = dataclasses.asdict(self)
@@ -104,7 +116,7 @@ class FitConfig:
 def check(config: FitConfig) -> None:
     """Raises a UsageError that names the first setting out of its range."""
     at_least: dict[str, float] = dict.fromkeys(
-        ("epochs", "batch", "evaluate_batch", "keep", "shuffle_buffer"), 1
+        ("epochs", "batch", "accumulate", "evaluate_batch", "keep", "shuffle_buffer"), 1
     )
     at_least |= dict.fromkeys(
         ("checkpoint_every", "learning_rate", "l2", "weight_decay", "mixup", "focal_gamma"), 0

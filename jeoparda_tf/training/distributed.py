@@ -102,9 +102,30 @@ def local_size() -> int:
     return int(_hvd.local_size()) if _hvd else 1
 
 
-def gradient_tape(tape: Any) -> Any:
-    """Wraps a gradient tape so that its gradients are the means over all ranks."""
-    return _hvd.DistributedGradientTape(tape) if _hvd else tape
+def mean_gradients(gradients: list[Any], fp16: bool = False) -> list[Any]:
+    """Returns the means over all ranks of dense gradients, each sent as soon as it is there.
+
+    Args:
+        gradients: tensors, in the same order on every rank.
+        fp16: whether they travel in half precision.
+    """
+    if not _hvd:
+        return gradients
+    compression = _hvd.Compression.fp16 if fp16 else _hvd.Compression.none
+    return [
+        _hvd.allreduce(gradient, op=_hvd.Average, compression=compression, name=f"gradient_{number}")
+        for number, gradient in enumerate(gradients)
+    ]
+
+
+def mean(tensor: Any, name: str) -> Any:
+    """Returns the mean of a tensor over all ranks; gradients flow back through it to all of them.
+
+    Args:
+        tensor: of the same shape on every rank.
+        name: unique among the collectives of a step.
+    """
+    return _hvd.allreduce(tensor, op=_hvd.Average, name=name) if _hvd else tensor
 
 
 def broadcast(variables: list[Any]) -> None:

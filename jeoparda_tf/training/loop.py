@@ -16,7 +16,18 @@ from ..bigearthnet import bands
 from ..input import pipeline, sampling
 from ..models.spec import spec_for
 from ..stack import require_keras_2, tf
-from . import callbacks, checkpoints, distributed, losses, optimizers, preemption, staging, step, workdir
+from . import (
+    callbacks,
+    checkpoints,
+    distributed,
+    losses,
+    optimizers,
+    preemption,
+    staging,
+    step,
+    sync_batchnorm,
+    workdir,
+)
 from .callbacks import Run
 from .config import FitConfig, check
 from .schedules import Schedule
@@ -74,9 +85,12 @@ def _prepare(config: FitConfig) -> Run:
     manifest = manifests.read(config.data)
     split = manifest.split("train", config.data)
     size = distributed.size()
-    steps = sampling.steps_per_epoch(split.records, size, config.batch)
+    steps = sampling.steps_per_epoch(split.records, size, config.step_patches)
     if steps == 0:
-        problem = f"{split.records} training records are fewer than {size} ranks x batch {config.batch}"
+        several = f" x accumulate {config.accumulate}" if config.accumulate > 1 else ""
+        problem = (
+            f"{split.records} training records are fewer than {size} ranks x batch {config.batch}{several}"
+        )
         raise UsageError(problem, path=config.data, remedy="lower --batch or start fewer ranks")
     tf.keras.utils.set_random_seed(config.seed)
     spec = spec_for(
@@ -85,6 +99,8 @@ def _prepare(config: FitConfig) -> Run:
     )  # fmt: skip
     _open_workdir(config, size)
     model = models.build(spec)
+    if config.sync_batchnorm and size > 1:
+        model = sync_batchnorm.synchronised(model)
     optimizer = optimizers.build(config)
     step.create_slots(optimizer, model.trainable_variables)
     loss_sum = tf.Variable(0.0, trainable=False, name="loss_sum")
@@ -172,10 +188,15 @@ def _check_fits(run: Run, state: checkpoints.State) -> None:
 def _epochs(run: Run, request: preemption.Request) -> None:
     config = run.config
     total = config.epochs * run.steps_per_epoch
-    peak = config.learning_rate * (distributed.size() if config.scale_learning_rate else 1)
+    peak = config.learning_rate
+    if config.scale_learning_rate:
+        peak *= distributed.size() * config.accumulate
     warmup = round(config.warmup_epochs * run.steps_per_epoch)
     schedule = Schedule(config.schedule, peak, total, warmup, config.decay_at, config.decay_factor)
-    train_step = step.make(run.model, run.optimizer, _loss(run), run.loss_sum)
+    train_step = step.make(
+        run.model, run.optimizer, _loss(run), run.loss_sum,
+        accumulate=config.accumulate, fp16_allreduce=config.fp16_allreduce,
+    )  # fmt: skip
     calls = tf.keras.callbacks.CallbackList([
         callbacks.LearningRate(run, schedule), callbacks.LossGuard(run), callbacks.RanksInStep(run),
         callbacks.Progress(run), callbacks.Validation(run), callbacks.Journal(run), callbacks.Checkpoints(run),
@@ -197,7 +218,7 @@ def _epochs(run: Run, request: preemption.Request) -> None:
 def _batches(run: Run, epoch: int) -> Any:
     config = run.config
     return pipeline.for_training(
-        run.data, run.manifest, run.spec.features, batch=config.batch, epoch=epoch, seed=config.seed,
+        run.data, run.manifest, run.spec.features, batch=config.step_patches, epoch=epoch, seed=config.seed,
         rank=distributed.rank(), size=distributed.size(), start_step=run.step_in_epoch, flips=config.flips,
         mixup=config.mixup, shuffle_buffer=config.shuffle_buffer,
         threads=distributed.threads() if distributed.local_size() > 1 else 0,
