@@ -6,7 +6,9 @@ A conversion goes from file to file in this order:
     select.py     which patches, in which split, what is left out and why
     plan.py       their order, and the shards
     output.py     what is in OUT already: start, continue, done
-    engine.py     worker processes
+    lock.py       who converts there now
+    tasks.py      the share of one task of an array
+    engine.py     executors: worker processes, MPI's ranks
     shard.py      one worker converts one shard
     finish.py     table, manifest
 """

@@ -79,3 +79,17 @@ class ConvertConfig:
         "at a faulty patch: stop, or leave it out and list it in quarantine.json", "stop", group=_WORK
     )
     force: bool = option("start over: remove what an earlier conversion left in OUT", False, group=_WORK)
+    executor: Literal["processes", "mpi"] = option(
+        "worker processes of this machine, or the ranks of mpirun -n N python -m mpi4py.futures -m jeoparda_tf.convert",
+        "processes",
+        group=_WORK,
+    )
+    task: Optional[str] = option(
+        "convert one share of the shards, counted from 0, as in 3/16; auto: that of a Slurm array",
+        None,
+        group=_WORK,
+        metavar="I/N",
+    )
+    finish: bool = option(
+        "convert nothing: check that all tasks are done and write the manifest", False, group=_WORK
+    )

@@ -1,4 +1,4 @@
-"""Runs one function over many jobs in worker processes: the only file that knows how."""
+"""Runs one function over many jobs on a `concurrent.futures.Executor`: worker processes, or MPI's ranks."""
 
 from __future__ import annotations
 
@@ -9,32 +9,68 @@ import threading
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
 from multiprocessing.connection import wait as wait_for_end
-from typing import Callable, TypeVar
+from typing import Any, Callable, NamedTuple, TypeVar
 
-from tfrecords_tools.errors import DataError
+from tfrecords_tools.errors import DataError, UsageError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+MPI_COMMAND = "mpirun -n 64 python -m mpi4py.futures -m jeoparda_tf.convert ARCHIVE OUT ... --executor mpi"
 
 
-def run(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Generator[Result, None, None]:
+class Pool(NamedTuple):
+    """An executor and how many jobs it takes to keep all of its workers busy."""
+
+    executor: Executor
+    ahead: int
+
+
+def run(work: Callable[[Job], Result], jobs: Iterable[Job], pool: Pool) -> Generator[Result, None, None]:
     """Yields the results of `work(job)` as they come; jobs are made only when a worker is about to want them.
 
-    With one worker everything happens in this process. The first error, or closing the iterator, stops the workers
-    at once: what they were writing is left under temporary names.
+    Raises:
+        BaseException: whatever `work` raises; the pool's context then stops the other workers.
+    """
+    waiting = iter(jobs)
+    running: set[Future[Result]] = set()
+    while True:
+        running |= {pool.executor.submit(work, job) for job in islice(waiting, pool.ahead - len(running))}
+        if not running:
+            return
+        done, running = wait(running, return_when=FIRST_COMPLETED)
+        for future in done:
+            yield future.result()
+
+
+class _Here(Executor):
+    """Runs a job in this process when it is submitted: nothing to start, and errors come as they are."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+@contextmanager
+def processes(workers: int) -> Iterator[Pool]:
+    """A pool of worker processes of this machine; with one worker, this process.
+
+    An error inside the block stops the workers at once: what they were writing is left under temporary names.
 
     Raises:
-        DataError: a worker was killed; and whatever `work` raises.
+        DataError: a worker was killed.
     """
     if workers == 1:
-        yield from map(work, jobs)
+        yield Pool(_Here(), 1)
         return
     others = set(multiprocessing.active_children())
-    with executor(workers) as pool:
+    # Spawned, not forked: gdal and threads do not survive a fork.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker) as executor:
         try:
-            yield from _as_completed(pool, work, jobs, ahead=2 * workers)
+            yield Pool(executor, 2 * workers)
         except BrokenProcessPool:
             remedy = (
                 "when memory runs out, the system kills the largest process: take fewer --workers; "
@@ -42,27 +78,39 @@ def run(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Gen
             )
             raise DataError("a worker process was killed", remedy=remedy) from None
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            executor.shutdown(wait=False, cancel_futures=True)
             for process in set(multiprocessing.active_children()) - others:
                 process.terminate()
             raise
 
 
-def executor(workers: int) -> Executor:
-    """Returns a pool of processes. They are spawned, not forked: gdal and threads do not survive a fork."""
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
+@contextmanager
+def mpi() -> Iterator[Pool]:
+    """A pool of all ranks of `mpirun` but this one, which hands out the jobs.
 
+    An error inside the block lets the other ranks finish the shards they are at: MPI cannot stop one of them.
 
-def _as_completed(
-    pool: Executor, work: Callable[[Job], Result], jobs: Iterable[Job], ahead: int
-) -> Iterator[Result]:
-    waiting = iter(jobs)
-    running: set[Future[Result]] = {pool.submit(work, job) for job in islice(waiting, ahead)}
-    while running:
-        done, running = wait(running, return_when=FIRST_COMPLETED)
-        running |= {pool.submit(work, job) for job in islice(waiting, len(done))}
-        for future in done:
-            yield future.result()
+    Raises:
+        UsageError: mpi4py is missing, or this is not the first rank of `python -m mpi4py.futures`.
+    """
+    try:
+        from mpi4py import futures
+    except ImportError as error:
+        remedy = "pip install mpi4py, with the MPI of this cluster's modules loaded"
+        raise UsageError(f"--executor mpi, but mpi4py cannot be imported: {error}", remedy=remedy) from error
+    # Without this module in front, an executor would try to start further ranks, which clusters forbid, and each rank
+    # of mpirun would convert everything. In mpi4py 3 the file is _lib.
+    internals = getattr(futures, "_core", None) or getattr(futures, "_lib", None)
+    if getattr(internals, "SharedPool", None) is None:
+        raise UsageError(
+            "--executor mpi was not started by mpi4py.futures", remedy=f"start it so: {MPI_COMMAND}"
+        )
+    with futures.MPIPoolExecutor(main=False) as executor:
+        try:
+            yield Pool(executor, 2 * executor.num_workers)
+        except BaseException:
+            executor.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _start_worker() -> None:

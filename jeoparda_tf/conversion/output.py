@@ -6,6 +6,8 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Optional
 
@@ -13,7 +15,9 @@ from tfrecords_tools import manifest, tfds
 from tfrecords_tools.errors import DataError, UsageError
 from tfrecords_tools.writer import TEMPORARY
 
+from .lock import create, held
 from .shard import ShardResult
+from .tasks import Task
 
 QUARANTINE = "quarantine.json"
 _JOURNAL = ".conversion"
@@ -32,36 +36,52 @@ class Output:
         self.directory = directory
         self._journal = directory / _JOURNAL
 
-    def open(self, fingerprint: str, force: bool) -> bool:
-        """Prepares the folder for a conversion.
+    @contextmanager
+    def claimed(
+        self, fingerprint: str, force: bool = False, task: Optional[Task] = None, files: Iterable[str] = ()
+    ) -> Iterator[None]:
+        """Holds the folder for a conversion during the block, and sweeps it before and after.
 
         Args:
             fingerprint: of the plan; only a conversion with the same one is continued.
             force: start over, whatever an earlier conversion left.
-
-        Returns:
-            False if the conversion is finished already.
+            task: of an array, whose other tasks may write beside this one.
+            files: the shards of this task.
 
         Raises:
-            UsageError: the folder cannot be written, or holds something else.
+            UsageError: the folder cannot be written, holds something else, or another process converts into it.
         """
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            if force:
-                self._clear()
-            if self._is_finished(fingerprint):
-                shutil.rmtree(self._journal, ignore_errors=True)
-                return False
-            if not force:
+        with ExitStack() as stack:
+            try:
+                self.directory.mkdir(parents=True, exist_ok=True)
+                if not force:
+                    self._check_journal(fingerprint)
+                self._journal.mkdir(exist_ok=True)
+                stack.enter_context(held(self._journal, task))
+                if force:
+                    self._clear()
+                create(self._journal / _PLAN, {"fingerprint": fingerprint})
                 self._check_journal(fingerprint)
-            self._journal.mkdir(exist_ok=True)
-            self.sweep()
-        except OSError as error:
-            remedy = "name an OUT on a disk with space, in a folder that you may write to"
-            raise UsageError(
-                f"cannot be written: {error.strerror}", path=self.directory, remedy=remedy
-            ) from error
-        write_json(self._journal / _PLAN, {"fingerprint": fingerprint})
+                self._sweep(task, files)
+            except OSError as error:
+                remedy = "name an OUT on a disk with space, in a folder that you may write to"
+                raise UsageError(
+                    f"cannot be written: {error.strerror}", path=self.directory, remedy=remedy
+                ) from error
+            try:
+                yield
+            finally:
+                self._sweep(task, files)
+
+    def is_finished(self, fingerprint: str) -> bool:
+        """Whether the folder holds this conversion whole.
+
+        Raises:
+            UsageError: it holds another one.
+        """
+        if not self._is_finished(fingerprint):
+            return False
+        self.close()
         return True
 
     def _is_finished(self, fingerprint: str) -> bool:
@@ -73,12 +93,13 @@ class Output:
         return True
 
     def _check_journal(self, fingerprint: str) -> None:
+        # Listed before the plan is read: another task of the array may be about to write its first shard.
+        foreign = sorted(path.name for path in self.directory.iterdir() if path != self._journal)
         plan = _read_json(self._journal / _PLAN)
         if plan and plan.get("fingerprint") != fingerprint:
             raise _other(
                 "holds an unfinished conversion of other patches or with other settings", self.directory
             )
-        foreign = sorted(path.name for path in self.directory.iterdir() if path != self._journal)
         if plan is None and [name for name in foreign if not _OURS.fullmatch(name)]:
             remedy = "name a new or empty folder"
             raise UsageError(f"is not empty: it holds {foreign[0]}", path=self.directory, remedy=remedy)
@@ -90,10 +111,15 @@ class Output:
         (self.directory / manifest.FILE_NAME).unlink(missing_ok=True)
         for path in self._files():
             path.unlink()
-        shutil.rmtree(self._journal, ignore_errors=True)
+        for path in self._journal.glob("*.json"):  # the lock stays
+            path.unlink()
 
-    def sweep(self) -> None:
-        """Removes what killed workers left half-written."""
+    def _sweep(self, task: Optional[Task], files: Iterable[str]) -> None:
+        """Removes what killed workers left half-written; as a task, of its own shards only."""
+        if task:
+            for file in files:
+                (self.directory / f"{file}{TEMPORARY}").unlink(missing_ok=True)
+            return
         for path in self._files():
             if path.suffix == TEMPORARY:
                 path.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Optional
@@ -17,16 +18,20 @@ class Progress:
 
     Args:
         directory: OUT.
+        files: the shards whose patches are counted.
         total: number of patches.
         done: of these, converted before.
         record_bytes: size of a record, about; tells how far shards under temporary names are.
     """
 
-    def __init__(self, directory: Path, total: int, done: int, record_bytes: int) -> None:
+    def __init__(
+        self, directory: Path, files: Sequence[str], total: int, done: int, record_bytes: int
+    ) -> None:
         from tqdm import tqdm
 
         self._bar = tqdm(total=total, initial=done, unit=" patches", desc="converting", disable=None)
-        self._directory, self._record_bytes, self._done = directory, record_bytes, done
+        self._record_bytes, self._done = record_bytes, done
+        self._temporary = [directory / f"{file}{TEMPORARY}" for file in files]
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -58,10 +63,10 @@ class Progress:
 
     def _half_written(self) -> int:
         total = 0
-        for path in self._directory.glob(f"*.tfrecord{TEMPORARY}"):
+        for path in self._temporary:
             try:
                 total += path.stat().st_size
-            except FileNotFoundError:  # it has just got its name
+            except FileNotFoundError:  # not begun, or it has just got its name
                 continue
         return total
 

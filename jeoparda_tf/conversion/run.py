@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -16,11 +16,12 @@ from jeoparda_tf.bigearthnet import bands, raster
 from jeoparda_tf.bigearthnet.archive import Archive
 from jeoparda_tf.bigearthnet.tar import PatchFiles
 from tfrecords_tools import manifest
-from tfrecords_tools.errors import UsageError
+from tfrecords_tools.errors import DataError, UsageError
 from tfrecords_tools.manifest import Manifest
 
-from . import engine, plan
+from . import engine, plan, tasks
 from .config import ConvertConfig, cores
+from .engine import Pool
 from .faults import Faults
 from .finish import finish
 from .output import Output
@@ -66,44 +67,94 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What `convert` did: the archive it found, the manifest, and whether it was there already."""
+    """What `convert` did.
+
+    Attributes:
+        archive: that it found.
+        manifest: None if this was one task of several.
+        already: whether all was there before.
+        shards: number of the shards that were this process's share.
+    """
 
     archive: Archive
-    manifest: Manifest
+    manifest: Optional[Manifest]
     already: bool
+    shards: int = 0
 
 
 def convert(config: ConvertConfig) -> Outcome:
-    """Converts an archive into shards; continues where an earlier call was stopped.
+    """Converts an archive into shards, or a task's share of it; continues where an earlier call was stopped.
 
     Raises:
-        UsageError: paths or flags do not fit together.
+        UsageError: paths or flags do not fit together, or another process converts into the same folder.
         DataError: a patch is faulty (unless these are skipped), or the disk is full.
         KeyboardInterrupt: SIGINT or SIGTERM came; the same call continues.
     """
-    workers = _workers(config)
+    with _stopping_on_sigterm():
+        return _convert(config)
+
+
+def _convert(config: ConvertConfig) -> Outcome:
+    workers, task = _workers(config), tasks.parse(config.task)
+    _check_task(config)
     archive = archives.open_archive(config.archive, config.s1)
     faults = Faults(config.on_error == "skip")
     planned = make_plan(config, archive, faults)
     output = Output(config.out)
-    if not output.open(planned.fingerprint, config.force):
+    if not config.force and output.is_finished(planned.fingerprint):
         return Outcome(archive, manifest.read(config.out), already=True)
-    with _stopping_on_sigterm():
-        try:
-            results = _convert_shards(planned, output, workers)
-        finally:
-            output.sweep()
-    written = finish(
-        planned.setup,
-        results,
-        seed=config.seed,
-        origin=archives.origin(archive),
-        sources=_sources(config, archive, planned),
-        excluded=planned.selection.excluded,
-        faults=faults.found,
-    )
+    share = planned.shards[task.number :: task.size] if task else planned.shards
+    files = [shard.file for shard in share]
+    with output.claimed(planned.fingerprint, config.force, task, files):
+        if config.finish:
+            _check_complete(planned, output)
+        pool = (
+            engine.mpi() if config.executor == "mpi" else engine.processes(max(1, min(workers, len(share))))
+        )
+        results = _convert_shards(planned, share, output, pool)
+        if task:
+            return Outcome(archive, None, already=False, shards=len(share))
+        written = finish(
+            planned.setup,
+            results,
+            seed=config.seed,
+            origin=archives.origin(archive),
+            sources=_sources(config, archive, planned),
+            excluded=planned.selection.excluded,
+            faults=faults.found,
+        )
     output.close()
-    return Outcome(archive, written, already=False)
+    return Outcome(archive, written, already=False, shards=len(share))
+
+
+def _check_task(config: ConvertConfig) -> None:
+    if config.task and (config.force or config.finish):
+        other = "--force" if config.force else "--finish"
+        remedy = (
+            "remove OUT before the tasks start" if config.force else "run --finish once all tasks have ended"
+        )
+        raise UsageError(f"--task and {other} exclude each other", remedy=remedy)
+    if config.force and config.finish:
+        raise UsageError("--force and --finish exclude each other")
+
+
+def _check_complete(planned: Plan, output: Output) -> None:
+    """Raises a DataError that names the shards which no task has finished."""
+    missing = [
+        (index, shard.file)
+        for index, shard in enumerate(planned.shards)
+        if _finished(output, shard.file, planned.setup.skip) is None
+    ]
+    if missing:
+        told = ", ".join(f"{file} (number {index})" for index, file in missing[:5]) + ", ..." * (
+            len(missing) > 5
+        )
+        raise DataError(
+            f"{len(missing):,} of {len(planned.shards):,} shards are not finished: {told}",
+            path=output.directory,
+            remedy="shard number s is made by task s mod N of --task I/N: run that task again, or the command "
+            "without --finish, which converts what is missing",
+        )
 
 
 def make_plan(config: ConvertConfig, archive: Archive, faults: Faults) -> Plan:
@@ -165,16 +216,18 @@ def _workers(config: ConvertConfig) -> int:
     return config.workers or cores()
 
 
-def _convert_shards(planned: Plan, output: Output, workers: int) -> list[ShardResult]:
-    """Converts what is missing; returns the results of all shards in order."""
-    results = {shard.file: _finished(output, shard.file, planned.setup.skip) for shard in planned.shards}
-    missing = [shard for shard in planned.shards if results[shard.file] is None]
-    sizes = {shard.file: shard.stop - shard.start for shard in planned.shards}
+def _convert_shards(
+    planned: Plan, shards: Sequence[Range], output: Output, context: AbstractContextManager[Pool]
+) -> list[ShardResult]:
+    """Converts what is missing of some shards; returns the results of all of them in order."""
+    results = {shard.file: _finished(output, shard.file, planned.setup.skip) for shard in shards}
+    missing = [shard for shard in shards if results[shard.file] is None]
+    sizes = {shard.file: shard.stop - shard.start for shard in shards}
     done = sum(sizes.values()) - sum(sizes[shard.file] for shard in missing)
     jobs = (planned.job(shard) for shard in missing)
     record_bytes = plan.record_bytes(planned.setup.features)
-    progress = Progress(output.directory, sum(sizes.values()), done, record_bytes)
-    with progress, closing(engine.run(convert_shard, jobs, max(1, min(workers, len(missing))))) as finished:
+    progress = Progress(output.directory, list(sizes), sum(sizes.values()), done, record_bytes)
+    with progress, context as pool, closing(engine.run(convert_shard, jobs, pool)) as finished:
         for result in finished:
             output.record(result)
             results[result.shard.file] = result

@@ -17,6 +17,10 @@ def print_summary(outcome: Outcome, config: ConvertConfig) -> None:
     from rich.table import Table
 
     manifest, out = outcome.manifest, config.out
+    if manifest is None:
+        print(f"task {config.task}: its {outcome.shards:,} shards are in {out}")
+        print("next: when all tasks have ended, the same command with --finish in place of --task")
+        return
     if outcome.already:
         print(
             f"{out} holds this conversion already: the same patches and settings. Whether the archive's files have "
