@@ -105,7 +105,36 @@ def pick_records(path: Path, positions: Collection[int]) -> Iterator[bytes]:
                 file.seek(_HEADER.unpack(header)[0] + _FOOTER.size, os.SEEK_CUR)
 
 
+def offsets(path: Path) -> np.ndarray:
+    """Returns at which byte each record of a TFRecord file begins (int64), reading the headers alone.
+
+    Raises:
+        DataError: a length is damaged or the file ends within a record (names the record), or it cannot be read.
+    """
+    places: list[int] = []
+    place = 0
+    with _opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        while place < size:
+            file.seek(place)
+            header = file.read(_HEADER.size)
+            _whole(Framed(header, b"", b"", _fault_of_header(header)), len(places), path)
+            places.append(place)
+            place += _HEADER.unpack(header)[0] + OVERHEAD
+    if place > size:
+        _whole(_CUT_OFF, len(places) - 1, path)
+    return np.array(places, np.int64)
+
+
+def read_at(path: Path, offset: int, index: int) -> bytes:
+    """Returns the record that begins at a byte of a TFRecord file; `index` names it in errors, as `read_records`'."""
+    with _opened(path) as file:
+        file.seek(offset)
+        return _whole(next(scan(file), _MISSING), index, path).data
+
+
 _MISSING = Framed(b"", b"", b"", "is missing")
+_CUT_OFF = Framed(b"", b"", b"", "is cut off")
 
 
 def _fault_of_header(header: bytes) -> str:
