@@ -20,7 +20,7 @@ from tfrecords_tools.errors import DataError, PeerError, UsageError, UserError
 from tfrecords_tools.manifest import Manifest
 
 from .models.spec import ModelSpec, check_data
-from .scoring import results, thresholds
+from .scoring import hierarchy, results, thresholds
 from .scoring.scores import Scores, score
 from .training import workdir
 
@@ -61,12 +61,14 @@ class Evaluation:
     Attributes:
         about: what was scored: `split`, `data`, `origin`, `nomenclature`, `model`, `step`, `thresholds`.
         result: the scores.
+        levels: the scores in the coarser nomenclatures, where the model has the 43 classes; else empty.
         seconds: that prediction took, from the first batch to the last.
         path: of the JSON file.
     """
 
     about: dict[str, Any]
     result: Scores
+    levels: hierarchy.Levels
     seconds: float
     path: Path
 
@@ -132,13 +134,16 @@ def _evaluate(job: Plan) -> Evaluation:
     scores, labels = _predict(job, model, config.split)
     seconds = time.perf_counter() - begin
     result = score(labels, scores, cuts)
+    levels = hierarchy.by_level(job.manifest.nomenclature, result, labels, scores)
     how = "tuned on val" if config.tune_thresholds else f"{config.threshold:g} for all classes"
     about = {"split": config.split, **about, "thresholds": how}
     if distributed.rank() == 0:
         if config.tune_thresholds:
             results.write_thresholds(config.workdir, {**about, "split": "val"}, classes, result.thresholds)
-        results.write(config.workdir, about, result, classes, labels, scores)
-    return Evaluation(about, result, seconds, config.workdir / results.FOLDER / f"{config.split}.json")
+        results.write(config.workdir, about, result, classes, labels, scores, levels)
+    return Evaluation(
+        about, result, levels, seconds, config.workdir / results.FOLDER / f"{config.split}.json"
+    )
 
 
 def _predict(job: Plan, model: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -220,6 +225,8 @@ def show(evaluation: Evaluation, classes: Sequence[str]) -> None:
         console.width = _LOG_WIDTH
     console.print(results.class_table(evaluation.result, classes, title))
     console.print(results.average_table(evaluation.result))
+    if evaluation.levels:
+        console.print(results.level_table(evaluation.levels))
     rate = records / evaluation.seconds
     print(f"predicted in {evaluation.seconds:.1f} s ({rate:,.0f} patches/s)\nwritten: {evaluation.path}")
 

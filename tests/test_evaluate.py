@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score, f1_score
 
 from jeoparda_tf import evaluate
 from jeoparda_tf.bigearthnet import bands
-from jeoparda_tf.bigearthnet.nomenclature import BEN19
+from jeoparda_tf.bigearthnet.nomenclature import BEN19, CLC43
 from tests import shards
 from tests.conftest import REPOSITORY, need_engine
 from tfrecords_tools import cli, manifest
@@ -132,6 +132,36 @@ def test_thresholds_are_tuned_on_validation_alone(run):
     np.testing.assert_allclose(tuned.result.thresholds, expected, atol=1e-6)
     assert results.read_thresholds(run[1], BEN19.classes)[0].tolist() == tuned.result.thresholds.tolist()
     assert tuned.about["thresholds"] == "tuned on val"
+
+
+def test_a_43_class_model_is_scored_at_every_level(tmp_path, capsys):
+    from jeoparda_tf.training import loop
+    from jeoparda_tf.training.config import FitConfig
+
+    small = tmp_path / "shards", tmp_path / "run"
+    shards.write(small[0], {"train": 4, "val": 4, "test": 5}, nomenclature=CLC43)
+    loop.train(
+        FitConfig(
+            data=small[0],
+            workdir=small[1],
+            bands=("B02",),
+            model="tiny",
+            batch=4,
+            epochs=1,
+            warmup_epochs=0.0,
+        )
+    )
+    evaluation = evaluate.evaluate(plan(small, batch=4))
+    evaluate.show(evaluation, CLC43.classes)
+    content, arrays = written(small)
+    levels = content["levels"]
+    assert [len(level["classes"]) for level in levels.values()] == [5, 15, 43, 19]
+    assert levels["clc_level_3"]["averages"] == content["averages"]
+    for row in levels["clc_level_1"]["classes"]:
+        columns = [codes[0] in row["codes"] for codes in CLC43.codes]
+        assert row["support"] == arrays["labels"][:, columns].any(1).sum()
+        assert row["tp"] + row["fp"] == (arrays["scores"][:, columns].max(1) >= 0.5).sum()
+    assert "clc_level_1" in capsys.readouterr().out
 
 
 def plan(run, **flags):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -79,6 +79,34 @@ CLASSES = (
 )
 
 
+# Names of CORINE's levels 1 and 2, by the first and the first two digits of the code, as far as they occur (Glaciers,
+# 335, would add none).
+LEVEL_1 = {
+    1: "Artificial surfaces",
+    2: "Agricultural areas",
+    3: "Forest and semi-natural areas",
+    4: "Wetlands",
+    5: "Water bodies",
+}
+LEVEL_2 = {
+    11: "Urban fabric",
+    12: "Industrial, commercial and transport units",
+    13: "Mine, dump and construction sites",
+    14: "Artificial, non-agricultural vegetated areas",
+    21: "Arable land",
+    22: "Permanent crops",
+    23: "Pastures",
+    24: "Heterogeneous agricultural areas",
+    31: "Forests",
+    32: "Shrub and/or herbaceous vegetation associations",
+    33: "Open spaces with little or no vegetation",
+    41: "Inland wetlands",
+    42: "Coastal wetlands",
+    51: "Inland waters",
+    52: "Marine waters",
+}
+
+
 def _clc43() -> Nomenclature:
     return Nomenclature("clc43", tuple(c.name for c in CLASSES), tuple((c.code,) for c in CLASSES))
 
@@ -92,8 +120,15 @@ def _ben19() -> Nomenclature:
     return Nomenclature("ben19", tuple(members), tuple(tuple(codes) for codes in members.values()))
 
 
+def _level(name: str, names: Mapping[int, str], divisor: int) -> Nomenclature:
+    members = tuple(tuple(c.code for c in CLASSES if c.code // divisor == group) for group in names)
+    return Nomenclature(name, tuple(names.values()), members)
+
+
 CLC43 = _clc43()
 BEN19 = _ben19()
+# What a 43-class prediction says of coarser classes: each has the codes of its members.
+CLC_LEVEL_1, CLC_LEVEL_2 = _level("clc_level_1", LEVEL_1, 100), _level("clc_level_2", LEVEL_2, 10)
 NOMENCLATURES = {n.name: n for n in (CLC43, BEN19)}
 _BEN19_OF = {c.name: c.ben19 for c in CLASSES}
 
@@ -123,6 +158,21 @@ def multi_hot(labels: Iterable[str], nomenclature: Nomenclature) -> np.ndarray:
             raise DataError(f"unknown label {label!r} for {nomenclature.name}")
         vector[nomenclature.classes.index(name)] = 1
     return vector
+
+
+def roll_up(values: np.ndarray, finer: Nomenclature, coarser: Nomenclature) -> np.ndarray:
+    """Gives each coarser class the maximum of its members: it is there where any of them is.
+
+    Args:
+        values: [records, classes of `finer`]: labels, predictions or scores.
+        finer: each of its classes has one code, as in CLC43.
+        coarser: its codes are all codes of `finer`.
+
+    Returns:
+        array of the same dtype, [records, classes of `coarser`].
+    """
+    column = {codes[0]: number for number, codes in enumerate(finer.codes)}
+    return np.stack([values[:, [column[code] for code in codes]].max(1) for codes in coarser.codes], 1)
 
 
 def names_of(vector: Sequence[int] | np.ndarray, classes: Sequence[str]) -> list[str]:

@@ -6,12 +6,13 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
 from tfrecords_tools.errors import DataError, UsageError
 
+from .hierarchy import Level, Levels
 from .scores import DEFINITIONS, Scores
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def write(
     classes: Sequence[str],
     labels: np.ndarray,
     scores: np.ndarray,
+    levels: Optional[Levels] = None,
 ) -> Path:
     """Writes `evaluation/<split>.npz`, then `<split>.json`, each whole or not at all.
 
@@ -37,6 +39,7 @@ def write(
         classes: class names.
         labels: 0/1 [records, classes] in the order of the records.
         scores: float32 [records, classes].
+        levels: the scores in coarser nomenclatures, where there are such.
 
     Returns:
         the path of the JSON file.
@@ -50,8 +53,20 @@ def write(
         packed, scores=scores.astype(np.float32), labels=labels.astype(np.uint8), thresholds=result.thresholds
     )
     _write(path.with_suffix(".npz"), packed.getvalue())
-    _write(path, _json({**about, **result.to_json(classes)}))
+    content = {**about, **result.to_json(classes)}
+    if levels:
+        content["levels"] = {name: _level_json(level) for name, level in levels.items()}
+    _write(path, _json(content))
     return path
+
+
+def _level_json(level: Level) -> dict[str, Any]:
+    content = level.scores.to_json(level.nomenclature.classes)
+    # A parent has no threshold of its own, and the definitions stand in the file once.
+    rows = [{**row, "codes": codes} for row, codes in zip(content["classes"], level.nomenclature.codes)]
+    for row in rows:
+        del row["threshold"]
+    return {"averages": content["averages"], "classes": rows}
 
 
 def write_thresholds(
@@ -108,6 +123,23 @@ def average_table(result: Scores) -> Table:
     for name, value in result.averages.items():
         numbers = (value.precision, value.recall, value.f1, value.average_precision)
         table.add_row(name, *(f"{number:.3f}" for number in numbers), DEFINITIONS[name])
+    return table
+
+
+def level_table(levels: Levels) -> Table:
+    """Returns one line a nomenclature: what one model scores at each level of the hierarchy."""
+    from rich import box
+    from rich.table import Table
+
+    title = "The same predictions in coarser nomenclatures: a class is there where any of its members is"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("nomenclature", no_wrap=True)
+    for heading in ("classes", "micro F1", "macro F1", "micro AP", "macro AP"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, level in levels.items():
+        micro, macro = level.scores.micro, level.scores.macro
+        numbers = (micro.f1, macro.f1, micro.average_precision, macro.average_precision)
+        table.add_row(name, str(len(level.nomenclature.classes)), *(f"{number:.3f}" for number in numbers))
     return table
 
 

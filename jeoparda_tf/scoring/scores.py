@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 import numpy as np
 
@@ -87,13 +87,19 @@ class Scores:
         }
 
 
-def score(labels: np.ndarray, scores: np.ndarray, thresholds: Union[float, np.ndarray] = 0.5) -> Scores:
+def score(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    thresholds: Union[float, np.ndarray] = 0.5,
+    predicted: Optional[np.ndarray] = None,
+) -> Scores:
     """Scores predictions.
 
     Args:
         labels: bool or 0/1 [records, classes].
         scores: float [records, classes]; no NaN.
         thresholds: one for all classes, or one a class.
+        predicted: bool [records, classes], what is predicted; None for the scores that reach their thresholds.
 
     Raises:
         ValueError: the shapes do not fit together, or a score is NaN.
@@ -105,7 +111,7 @@ def score(labels: np.ndarray, scores: np.ndarray, thresholds: Union[float, np.nd
         raise ValueError("scores contain NaN")
     # An array of float64 even where one number was given: numpy would round that to the scores' float32.
     cuts = np.broadcast_to(np.asarray(thresholds, np.float64), truth.shape[1:])
-    predicted = scores >= cuts
+    predicted = scores >= cuts if predicted is None else predicted
     hit = truth & predicted
     tp, support = hit.sum(0), truth.sum(0)
     precision, recall, f1 = precision_recall_f1(tp, predicted.sum(0), support)
