@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from jeoparda_tf.bigearthnet import tar
+from jeoparda_tf.bigearthnet.packed import Index
 from jeoparda_tf.conversion.run import convert
 from tests.archives import v1_name
 from tests.conversions import hashes, v1_config, v2_config
@@ -92,6 +93,59 @@ def test_cut_off_anywhere(tmp_path: Path, size: int) -> None:
         tar.index(path)
 
 
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_the_members_are_those_that_tarfile_finds(tmp_path: Path, form: int) -> None:
+    path = tmp_path / "x.tar"
+    names = ["a/b.tif", "./c/d.tif", f"{'e' * 90}/{'f' * 90}", "g/h.json"]
+    names += [] if form == tarfile.USTAR_FORMAT else [f"{'i' * 200}/{'j' * 150}", "k/ü.tif"]
+    with tarfile.open(path, "w", format=form) as archive:
+        for number, name in enumerate(names):
+            folder = tarfile.TarInfo(name.rpartition("/")[0])
+            folder.type = tarfile.DIRTYPE
+            archive.addfile(folder)
+            member = tarfile.TarInfo(name)
+            member.size, member.mtime = 511 * number, 1.5  # a fraction makes a pax header of its own
+            archive.addfile(member, io.BytesIO(bytes([number]) * member.size))
+    with tarfile.open(path) as archive:
+        wanted = [
+            (*member.name.split("/")[-2:], member.offset_data, member.size)
+            for member in archive
+            if member.isfile()
+        ]
+    with path.open("rb") as file:
+        streamed = list(tar.members(file, path))
+    assert [member[:4] for member in streamed] == wanted
+    assert [member.data for member in streamed] == [bytes([i]) * 511 * i for i in range(len(names))]
+    index = tar.index(path)
+    found = [(patch, file, *place) for patch in index for file, place in index[patch].places.items()]
+    assert found == wanted
+    index.write(tmp_path / "index.npz")
+    assert dict(Index.load(tmp_path / "index.npz")) == dict(index)
+
+
+def test_a_member_that_comes_again_counts_as_if_extracted(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        for name, content in (("a/1.tif", b"old"), ("b/1.tif", b"b"), ("a/1.tif", b"newer")):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    index = tar.index(tmp_path / "x.tar")
+    assert [index[name].read("1.tif") for name in index] == [b"newer", b"b"]
+
+
+@pytest.mark.parametrize("hole", range(512, 2048, 512))
+def test_a_hole_is_not_taken_for_the_end(tmp_path: Path, hole: int) -> None:
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w") as archive:
+        for number in range(5):
+            archive.addfile(tarfile.TarInfo(f"a/{number}.tif"), io.BytesIO())
+    data = bytearray(path.read_bytes())
+    data[hole : hole + 512] = bytes(512)
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=f"damaged: data after an end at byte {hole + 512:,}"):
+        tar.index(path)
+
+
 def test_a_damaged_header_loses_nothing_silently(tmp_path: Path) -> None:
     path = tmp_path / "x.tar"
     with tarfile.open(path, "w") as archive:
@@ -100,5 +154,5 @@ def test_a_damaged_header_loses_nothing_silently(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[512 + 3] ^= 1
     path.write_bytes(data)
-    with pytest.raises(DataError, match="no header at byte 512"):
+    with pytest.raises(DataError, match="damaged: no header at byte 512"):
         tar.index(path)

@@ -13,7 +13,7 @@ from typing import Any, Optional
 from tfrecords_tools.errors import DataError, UsageError
 
 from . import tar
-from .tar import PatchFiles
+from .packed import Index, PatchFiles
 
 # The time has five or six digits and may be impossible (T94161): no part of the names is read as a date.
 _V1_PATCH = re.compile(r"S2[A-Z]_MSIL2A_[^_]+_\d+_\d+")
@@ -40,12 +40,22 @@ class Archive:
     layout: str
     root: str
     s1: Optional[str] = None
-    s2_tar: Optional[dict[str, PatchFiles]] = None
-    s1_tar: Optional[dict[str, PatchFiles]] = None
+    s2_tar: Optional[Index] = None
+    s1_tar: Optional[Index] = None
 
     def without_index(self) -> Archive:
         """Returns it as workers need it: a job carries the places of its own patches."""
         return replace(self, s2_tar=None, s1_tar=None)
+
+    def s2_files(self, name: str) -> Optional[PatchFiles]:
+        """Returns where a Sentinel-2 patch lies in a .tar; None if it is in a folder."""
+        return None if self.s2_tar is None else self.s2_tar[name]
+
+    def s1_files(self, name: Optional[str]) -> Optional[PatchFiles]:
+        """Returns the same of Sentinel-1; a patch that is not there has no files."""
+        if name is None or self.s1_tar is None:
+            return None
+        return self.s1_tar.get(name) or PatchFiles(str(self.s1), name)
 
     def s2_folder(self, name: str) -> str:
         """Returns the folder with a Sentinel-2 patch's bands."""
@@ -135,7 +145,7 @@ def _is_tar(path: Path) -> bool:
     return path.suffix == ".tar" and path.is_file()
 
 
-def _layout_of(patches: dict[str, PatchFiles]) -> Optional[str]:
+def _layout_of(patches: Index) -> Optional[str]:
     if any(_TILE.fullmatch(tile_of(name)) for name in patches if name.count("_") == _V2_UNDERSCORES):
         return "v2"
     return "v1" if any(_V1_PATCH.fullmatch(name) for name in patches) else None
@@ -183,7 +193,7 @@ def find_patches(archive: Archive) -> Found:
     return found
 
 
-def _find_in_tar(layout: str, patches: dict[str, PatchFiles]) -> Found:
+def _find_in_tar(layout: str, patches: Index) -> Found:
     def is_patch(name: str) -> bool:
         if layout == "v1":
             return _V1_PATCH.fullmatch(name) is not None

@@ -16,7 +16,7 @@ import numpy as np
 from tfrecords_tools.errors import DataError, UsageError
 from tfrecords_tools.manifest import Feature
 
-from .tar import PatchFiles
+from .packed import PatchFiles
 
 READERS = ("auto", "gdal", "rasterio")
 LEAVE_OUT = "extract it again from the published archive, or leave such patches out with --on-error skip"

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Optional
 
 from jeoparda_tf.bigearthnet.archive import read_json
-from jeoparda_tf.bigearthnet.tar import PatchFiles
+from jeoparda_tf.bigearthnet.packed import Index, PatchFiles
 from tfrecords_tools.errors import DataError
 
 from .faults import Faults
@@ -16,7 +16,7 @@ _THREADS = 16  # they wait for the file system, not for a core
 _KEY = "corresponding_s2_patch"
 
 
-def pair(s1_folder: str, faults: Faults, packed: Optional[dict[str, PatchFiles]] = None) -> dict[str, str]:
+def pair(s1_folder: str, faults: Faults, packed: Optional[Index] = None) -> dict[str, str]:
     """Reads the JSON file of every Sentinel-1 patch once: S2 names tell no tile, so names alone do not pair them.
 
     Returns:
@@ -32,11 +32,13 @@ def pair(s1_folder: str, faults: Faults, packed: Optional[dict[str, PatchFiles]]
     else:
         with os.scandir(s1_folder) as entries:
             names = sorted(entry.name for entry in entries if entry.name.startswith("S1") and entry.is_dir())
-    files = packed or {}
     partners: dict[str, str] = {}
     with ThreadPoolExecutor(_THREADS) as pool:
         read = pool.map(
-            lambda name: _partner(f"{s1_folder}/{name}/{name}_labels_metadata.json", files.get(name)), names
+            lambda name: _partner(
+                f"{s1_folder}/{name}/{name}_labels_metadata.json", packed.get(name) if packed else None
+            ),
+            names,
         )
         for name, found in zip(
             names, tqdm(read, "pairing Sentinel-1", len(names), disable=None, unit=" patches")

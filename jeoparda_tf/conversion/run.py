@@ -14,7 +14,6 @@ import jeoparda_tf
 from jeoparda_tf.bigearthnet import archive as archives
 from jeoparda_tf.bigearthnet import bands, raster
 from jeoparda_tf.bigearthnet.archive import Archive
-from jeoparda_tf.bigearthnet.tar import PatchFiles
 from tfrecords_tools import manifest
 from tfrecords_tools.errors import DataError, UsageError
 from tfrecords_tools.manifest import Manifest
@@ -57,9 +56,8 @@ class Plan:
         table = self.selection.metadata
         s1 = [self.selection.s1.get(name) for name in names]
         labels = [None] * len(names) if table is None else table.labels(names)
-        s2_tar = self.archive.s2_tar or {}
         sources = tuple(
-            Source(name, partner, own, s2_tar.get(name), _partner_files(self.archive, partner))
+            Source(name, partner, own, self.archive.s2_files(name), self.archive.s1_files(partner))
             for name, partner, own in zip(names, s1, labels)
         )
         return Job(self.setup, shard.file, shard.split, shard.split == "train", sources)
@@ -191,13 +189,6 @@ def make_plan(config: ConvertConfig, archive: Archive, faults: Faults) -> Plan:
         "origin": archives.origin(archive),
     }
     return Plan(archive, setup, selection, splits, shards, plan.fingerprint(settings, splits))
-
-
-def _partner_files(archive: Archive, name: Optional[str]) -> Optional[PatchFiles]:
-    """Returns where a Sentinel-1 patch lies in a .tar; one that is not there has no files."""
-    if name is None or archive.s1_tar is None:
-        return None
-    return archive.s1_tar.get(name) or PatchFiles(str(archive.s1), name)
 
 
 def _nomenclature(config: ConvertConfig, archive: Archive) -> str:

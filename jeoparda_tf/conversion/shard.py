@@ -15,7 +15,7 @@ from jeoparda_tf.bigearthnet import raster
 from jeoparda_tf.bigearthnet.archive import TABLE, Archive, read_labels
 from jeoparda_tf.bigearthnet.bands import MAP_FEATURE, S1_FEATURE, S2_FEATURES
 from jeoparda_tf.bigearthnet.nomenclature import NOMENCLATURES, multi_hot
-from jeoparda_tf.bigearthnet.tar import PatchFiles
+from jeoparda_tf.bigearthnet.packed import PatchFiles
 from jeoparda_tf.records import Patch
 from tfrecords_tools.errors import DataError
 from tfrecords_tools.manifest import Feature, Shard
