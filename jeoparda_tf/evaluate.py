@@ -1,5 +1,6 @@
 """Scores a trained model on a split of its data: F1, precision, recall and average precision.
 
+With --masks it scores maps instead: pixel accuracy and intersection over union against the patches' reference maps.
 Over ranks, put `horovodrun -np 2` before the command: the scores are the same for any number of ranks.
 """
 
@@ -17,10 +18,12 @@ from tfrecords_tools import cli, table
 from tfrecords_tools import manifest as manifests
 from tfrecords_tools.cli import option
 from tfrecords_tools.errors import DataError, PeerError, UsageError, UserError
-from tfrecords_tools.manifest import Manifest
+from tfrecords_tools.manifest import Feature, Manifest
 
+from .bigearthnet.bands import MAP_FEATURE
 from .models.spec import ModelSpec, check_data
-from .scoring import hierarchy, results, thresholds
+from .scoring import hierarchy, masks, results, thresholds
+from .scoring.masks import MaskScores
 from .scoring.scores import Scores, score
 from .training import workdir
 
@@ -42,6 +45,8 @@ class EvaluateConfig:
     tune_thresholds: bool = option("find each class's threshold of the best F1 on the val split first", False)
     threshold: float = option("for all classes, where they are not tuned", thresholds.DEFAULT)
     batch: int = option("patches of one rank at a time", 64)
+    masks: bool = option("score maps of the patches against their reference maps, instead of names", False)
+    stride: Literal["32", "16", "8"] = option("with --masks: pixels between two places that are named", "8")
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,17 @@ class Evaluation:
     path: Path
 
 
+@dataclass(frozen=True)
+class MaskEvaluation:
+    """A finished evaluation of maps; `about`, `seconds` and `path` as in `Evaluation`, `records` are its patches."""
+
+    about: dict[str, Any]
+    result: MaskScores
+    records: int
+    seconds: float
+    path: Path
+
+
 def plan(config: EvaluateConfig) -> Plan:
     """Checks all that can be checked without TensorFlow.
 
@@ -84,6 +100,8 @@ def plan(config: EvaluateConfig) -> Plan:
         raise UsageError(f"--threshold is {config.threshold}, but must be 0 to 1")
     if config.batch < 1:
         raise UsageError(f"--batch is {config.batch}, but must be at least 1")
+    if config.masks and config.tune_thresholds:
+        raise UsageError("--masks takes the class of the highest score: there is no threshold to tune")
     settings = workdir.read_config(config.workdir)
     directory = config.data or Path(settings["data"])
     if config.data is None and not directory.is_dir():
@@ -93,6 +111,10 @@ def plan(config: EvaluateConfig) -> Plan:
     for split in (config.split, *(["val"] if config.tune_thresholds else [])):
         if not manifest.split(split, directory).records:
             raise DataError(f"split {split!r} has no records", path=directory)
+    stored = [feature.name for feature in manifest.features]
+    if config.masks and MAP_FEATURE.name not in stored:
+        remedy = "convert version 2 with --reference-maps, and name the shards with --data"
+        raise UsageError("the data has no reference maps", path=directory, remedy=remedy)
     return Plan(config, directory, manifest, spec)
 
 
@@ -105,12 +127,28 @@ def evaluate(job: Plan) -> Evaluation:
     Raises:
         UserError: with what was wrong on the lowest rank where something was; silent on the others.
     """
+    return _over_ranks(lambda: _evaluate(job))
+
+
+def evaluate_masks(job: Plan) -> MaskEvaluation:
+    """Maps the patches of the split on all ranks and scores the maps, from counts summed over the ranks.
+
+    Returns:
+        the same on every rank.
+
+    Raises:
+        UserError: as in `evaluate`; a UsageError where the model gives no map.
+    """
+    return _over_ranks(lambda: _evaluate_masks(job))
+
+
+def _over_ranks(action: Callable[[], T]) -> T:
     from .stack import tf
     from .training import distributed
 
     distributed.start()
     try:
-        return _evaluate(job)
+        return action()
     except tf.errors.OpError as error:
         if distributed.is_peer_failure(error):
             raise PeerError(1) from error
@@ -122,10 +160,7 @@ def _evaluate(job: Plan) -> Evaluation:
 
     config, classes = job.config, job.manifest.nomenclature.classes
     model, _, step = _together(lambda: workdir.load_model(config.workdir, config.checkpoint))
-    about = {
-        "data": str(job.directory.resolve()), "origin": job.manifest.origin,
-        "nomenclature": job.manifest.nomenclature.name, "model": job.spec.name, "step": step,
-    }  # fmt: skip
+    about = _about(job, step)
     cuts: Union[float, np.ndarray] = config.threshold
     if config.tune_thresholds:
         scores, labels = _predict(job, model, "val")
@@ -136,7 +171,7 @@ def _evaluate(job: Plan) -> Evaluation:
     result = score(labels, scores, cuts)
     levels = hierarchy.by_level(job.manifest.nomenclature, result, labels, scores)
     how = "tuned on val" if config.tune_thresholds else f"{config.threshold:g} for all classes"
-    about = {"split": config.split, **about, "thresholds": how}
+    about["thresholds"] = how
     if distributed.rank() == 0:
         if config.tune_thresholds:
             results.write_thresholds(config.workdir, {**about, "split": "val"}, classes, result.thresholds)
@@ -146,18 +181,57 @@ def _evaluate(job: Plan) -> Evaluation:
     )
 
 
-def _predict(job: Plan, model: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns scores and labels of a whole split, in the order of its records, on every rank."""
+def _evaluate_masks(job: Plan) -> MaskEvaluation:
+    from .mapping import dense
+    from .mapping import masks as counting
+    from .training import distributed
+
+    config, names = job.config, job.spec.nomenclature
+    model, _, step = _together(lambda: workdir.load_model(config.workdir, config.checkpoint))
+    logits = _together(lambda: dense.logits_map(model, int(config.stride)))
+    feature = next(f for f in job.manifest.features if f.name == MAP_FEATURE.name)
+    dataset, batches = _part(job, config.split, (*job.spec.features, feature))
+    begin = time.perf_counter()
+    counts, labels = _together(
+        lambda: counting.confusion(logits, dataset, names, feature.name, job.directory, batches)
+    )
+    total, labels = distributed.gather(counts[None]).sum(0), distributed.gather(labels)
+    seconds = time.perf_counter() - begin
+    _together(lambda: check_records(job.directory, job.manifest, config.split, labels))
+    result = masks.score(total[:, :-1], int(total[0, -1]))
+    about = {**_about(job, step), "stride": int(config.stride)}
+    path = config.workdir / results.FOLDER / f"{config.split}-masks.json"
+    if distributed.rank() == 0:
+        results.write_json(path, {**about, "records": len(labels), **result.to_json(names.classes)})
+    return MaskEvaluation(about, result, len(labels), seconds, path)
+
+
+def _about(job: Plan, step: int) -> dict[str, Any]:
+    return {
+        "split": job.config.split, "data": str(job.directory.resolve()), "origin": job.manifest.origin,
+        "nomenclature": job.manifest.nomenclature.name, "model": job.spec.name, "step": step,
+    }  # fmt: skip
+
+
+def _part(job: Plan, split: str, features: Sequence[Feature]) -> tuple[Any, int]:
+    """Returns this rank's part of a split, and in how many batches it comes."""
     from .input import pipeline
-    from .scoring import inference
     from .training import distributed
 
     size, batch = distributed.size(), job.config.batch
     dataset = pipeline.for_evaluation(
-        job.directory, job.manifest, split, job.spec.features, batch=batch, rank=distributed.rank(), size=size,
+        job.directory, job.manifest, split, features, batch=batch, rank=distributed.rank(), size=size,
         threads=distributed.threads() if distributed.local_size() > 1 else 0,
     )  # fmt: skip
-    batches = -(-job.manifest.splits[split].records // (size * batch))
+    return dataset, -(-job.manifest.splits[split].records // (size * batch))
+
+
+def _predict(job: Plan, model: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns scores and labels of a whole split, in the order of its records, on every rank."""
+    from .scoring import inference
+    from .training import distributed
+
+    dataset, batches = _part(job, split, job.spec.features)
     part = _together(lambda: inference.predict(model, dataset, directory=job.directory, batches=batches))
     scores, labels = (distributed.gather(array) for array in part)
     _together(lambda: check_complete(job.directory, job.manifest, split, scores, labels))
@@ -168,17 +242,22 @@ def check_complete(
     directory: Path, manifest: Manifest, split: str, scores: np.ndarray, labels: np.ndarray
 ) -> None:
     """Raises a DataError unless every record of a split was predicted once, in order, each class with a number."""
-    expected = listed_labels(directory, manifest, split)
-    if len(labels) != manifest.splits[split].records or not np.array_equal(labels, expected):
-        problem = f"the records of {split} are not those that {manifests.TABLE_NAME} lists"
-        remedy = f"`python -m tfrecords_tools.verify {directory}` finds out why"
-        raise DataError(problem, path=directory, remedy=remedy)
+    check_records(directory, manifest, split, labels)
     wrong = np.flatnonzero(~np.isfinite(scores).all(axis=1))
     if len(wrong):
         problem = (
             f"the model gives no number for {len(wrong)} records of {split}, first for record {wrong[0]}"
         )
         remedy = "take an earlier --checkpoint, or train with a lower learning rate"
+        raise DataError(problem, path=directory, remedy=remedy)
+
+
+def check_records(directory: Path, manifest: Manifest, split: str, labels: np.ndarray) -> None:
+    """Raises a DataError unless the labels that were read are those of every record of a split, in order."""
+    expected = listed_labels(directory, manifest, split)
+    if len(labels) != manifest.splits[split].records or not np.array_equal(labels, expected):
+        problem = f"the records of {split} are not those that {manifests.TABLE_NAME} lists"
+        remedy = f"`python -m tfrecords_tools.verify {directory}` finds out why"
         raise DataError(problem, path=directory, remedy=remedy)
 
 
@@ -212,17 +291,9 @@ def _together(action: Callable[[], T]) -> T:
 
 def show(evaluation: Evaluation, classes: Sequence[str]) -> None:
     """Prints the tables, and where the files are."""
-    from rich.console import Console
-
     about, records = evaluation.about, evaluation.result.records
-    origin = "" if about["origin"] == "BigEarthNet" else f"Not BigEarthNet: {about['origin']}. "
-    title = (
-        f"{origin}{about['split']} split, {records:,} patches, {about['nomenclature']} ({len(classes)} classes), "
-        f"{about['model']} of step {about['step']}, thresholds: {about['thresholds']}"
-    )
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = _LOG_WIDTH
+    title = f"{_title(about, records, len(classes))}, thresholds: {about['thresholds']}"
+    console = _console()
     console.print(results.class_table(evaluation.result, classes, title))
     console.print(results.average_table(evaluation.result))
     if evaluation.levels:
@@ -231,13 +302,50 @@ def show(evaluation: Evaluation, classes: Sequence[str]) -> None:
     print(f"predicted in {evaluation.seconds:.1f} s ({rate:,.0f} patches/s)\nwritten: {evaluation.path}")
 
 
+def show_masks(evaluation: MaskEvaluation, classes: tuple[str, ...]) -> None:
+    """Prints the table and the averages, and where the file is."""
+    about, result, records = evaluation.about, evaluation.result, evaluation.records
+    title = f"{_title(about, records, len(classes))}, a place every {about['stride']} pixels"
+    _console().print(masks.class_table(result, classes, title))
+    present = int(np.isfinite(result.iou).sum())
+    print(
+        f"pixel accuracy {result.accuracy:.3f}, mean IoU {result.mean_iou:.3f} of the {present} classes above"
+    )
+    print(f"pixels: {result.confusion.sum():,} compared, {result.ignored:,} whose code has no class ignored")
+    rate = records / evaluation.seconds
+    print(f"mapped in {evaluation.seconds:.1f} s ({rate:,.0f} patches/s)\nwritten: {evaluation.path}")
+
+
+def _title(about: dict[str, Any], records: int, classes: int) -> str:
+    origin = "" if about["origin"] == "BigEarthNet" else f"Not BigEarthNet: {about['origin']}. "
+    return (
+        f"{origin}{about['split']} split, {records:,} patches, {about['nomenclature']} ({classes} classes), "
+        f"{about['model']} of step {about['step']}"
+    )
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _LOG_WIDTH
+    return console
+
+
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Parses the flags, evaluates, prints the scores."""
     config = cli.parse(EvaluateConfig, "python -m jeoparda_tf.evaluate", __doc__, argv)
     job = cli.once(lambda: plan(config))
+    classes = job.manifest.nomenclature.classes
+    if config.masks:
+        scored = evaluate_masks(job)
+        if cli.is_first_rank():
+            show_masks(scored, classes)
+        return
     evaluation = evaluate(job)
     if cli.is_first_rank():
-        show(evaluation, job.manifest.nomenclature.classes)
+        show(evaluation, classes)
 
 
 if __name__ == "__main__":

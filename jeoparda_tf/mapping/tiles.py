@@ -75,7 +75,7 @@ def probabilities(
             logits = logits_map.predict_on_batch(inputs)
             if total is None:
                 total = np.zeros((logits.shape[-1], tile, width), np.float32)
-                matrix = _enlarge(logits.shape[1], tile)
+                matrix = enlarge(logits.shape[1], tile)
             for left, values, (_, missing) in zip(part, logits, read):
                 scores = 1 / (1 + np.exp(-np.einsum("yr,rcn,xc->nyx", matrix, values, matrix, optimize=True)))
                 total[:, :, left : left + tile] += scores * window
@@ -91,7 +91,7 @@ def probabilities(
     bar.close()
 
 
-def _enlarge(places: int, tile: int) -> np.ndarray:
+def enlarge(places: int, tile: int) -> np.ndarray:
     """Returns float32 [tile, places], bilinear; the places of the map share the tile out evenly."""
     factor = -(-tile // places)
     matrix = interpolation_matrix(places, factor, "bilinear")

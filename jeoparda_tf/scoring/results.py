@@ -56,7 +56,7 @@ def write(
     content = {**about, **result.to_json(classes)}
     if levels:
         content["levels"] = {name: _level_json(level) for name, level in levels.items()}
-    _write(path, _json(content))
+    write_json(path, content)
     return path
 
 
@@ -74,7 +74,7 @@ def write_thresholds(
 ) -> None:
     """Writes `evaluation/thresholds.json` for `read_thresholds`; raises a DataError where it cannot be written."""
     values = dict(zip(classes, thresholds.tolist()))
-    _write(workdir / FOLDER / THRESHOLDS, _json({**about, "thresholds": values}))
+    write_json(workdir / FOLDER / THRESHOLDS, {**about, "thresholds": values})
 
 
 def read_thresholds(workdir: Path, classes: Sequence[str]) -> tuple[np.ndarray, int]:
@@ -143,8 +143,9 @@ def level_table(levels: Levels) -> Table:
     return table
 
 
-def _json(values: Mapping[str, Any]) -> bytes:
-    return (json.dumps(values, indent=1) + "\n").encode()
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes JSON whole or not at all, in a folder that is made; raises a DataError where it cannot be written."""
+    _write(path, (json.dumps(values, indent=1) + "\n").encode())
 
 
 def _write(path: Path, content: bytes) -> None:
