@@ -28,7 +28,7 @@ lint: venv ## ruff, mypy, import-linter and shellcheck (where it is installed)
 	ruff format --check .
 	mypy
 	lint-imports
-	if command -v shellcheck; then shellcheck .stack/install .stack/quickstart .ci/run; fi
+	if command -v shellcheck; then shellcheck -x .stack/install .stack/quickstart .ci/run jobs/submit jobs/*.sh jobs/*.sbatch jobs/*.env* jobs/sites/*.env; fi
 
 format: venv ## let ruff order and wrap the code
 	ruff check --fix .
