@@ -37,29 +37,10 @@ def test_order_is_that_of_the_keyed_hash() -> None:
     assert plan.order(names, 4) != expected
 
 
-@given(st.integers(0, 2000), st.integers(1, 60))
-def test_ranges_cover_all_in_shards_of_nearly_one_size(records: int, wanted: int) -> None:
-    shards = plan.shard_count(records, 1, 128, wanted)
-    ranges = list(plan.ranges("val", records, shards))
-    assert [n for r in ranges for n in range(r.start, r.stop)] == list(range(records))
-    sizes = [r.stop - r.start for r in ranges]
-    assert len(ranges) == min(wanted, records)
-    assert not sizes or (max(sizes) - min(sizes) <= 1 and min(sizes) >= 1)
-    assert [r.file for r in ranges] == [f"val-{i:05d}-of-{shards:05d}.tfrecord" for i in range(shards)]
-
-
-def test_shard_size() -> None:
+def test_record_bytes() -> None:
     size = plan.record_bytes(features())
     assert 160_000 < size < 161_000
     assert plan.record_bytes(features(s1=True, reference_map=True)) == size + 120 * 120 * (2 * 4 + 2)
-    assert plan.shard_count(800, 160_000, 128, None) == 1  # 128 MB exactly
-    assert plan.shard_count(801, 160_000, 128, None) == 2
-    assert plan.shard_count(269_695, 160_300, 128, None) == 338
-    assert plan.shard_count(3, 160_000, 128, 8) == 3  # no empty shards
-    assert plan.shard_count(0, 160_000, 128, None) == 0
-    for bad in ((0, 5), (-1.0, None), (128, 0)):
-        with pytest.raises(UsageError):
-            plan.shard_count(10, 160_000, *bad)
 
 
 def test_fingerprint_sees_every_change() -> None:

@@ -184,3 +184,15 @@ def existing_folder(path: Path, what: str) -> Path:
         )
         raise UsageError(problem, path=path)
     return path
+
+
+def new_folder(path: Path) -> None:
+    """Makes a folder for results, or raises a UsageError if it cannot be made or holds something."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        filled = any(path.iterdir())
+    except OSError as error:
+        raise UsageError(f"cannot be made: {error.strerror or error}", path=path) from error
+    if filled:
+        remedy = "name another folder, or delete this one: without manifest.json it is left from an interrupted run"
+        raise UsageError("is not empty", path=path, remedy=remedy)

@@ -149,6 +149,10 @@ class Manifest:
         """All band names, feature by feature."""
         return tuple(name for feature in self.features for name in feature.band_names)
 
+    def sources_of_copy(self, how: str, **details: Any) -> dict[str, Any]:
+        """Returns the sources of shards made out of these: all but the conversion's fingerprint, and how."""
+        return {**{k: v for k, v in self.sources.items() if k != "fingerprint"}, how: details}
+
     def write(self, directory: Path) -> None:
         """Writes `manifest.json` whole or not at all.
 

@@ -7,18 +7,15 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import Optional
 
 import numpy as np
 
-from . import cli, manifest, table, tfds
+from . import cli, division, manifest, table, tfds
 from .errors import DataError, UsageError
 from .manifest import TABLE_NAME, BandStatistics, Manifest, Shard, Split
 from .stats import TRAIN, Counts
 from .writer import ShardWriter
-
-if TYPE_CHECKING:
-    import pyarrow
 
 
 @dataclass(frozen=True)
@@ -88,12 +85,12 @@ def split(config: Config) -> Manifest:
     names = config.splits or tuple(known.splits)
     sizes = {name: _size(config, name, known.split(name, config.directory).records) for name in names}
     rows = table.read(config.directory)
-    _make_folder(config.out)
+    cli.new_folder(config.out)
     splits: dict[str, Split] = {}
     kept: list[table.Row] = []
     statistics: Mapping[str, BandStatistics] = {}
     for number, name in enumerate(names):
-        members = _rows_of(name, known, rows, config.directory)
+        members = table.rows_of(name, known, rows, config.directory)
         chosen = _draw(config, known, members, sizes[name], np.random.default_rng([config.seed, number]))
         counts = Counts(known)
         shards, copied = _copy(config, known, name, chosen, counts)
@@ -102,18 +99,14 @@ def split(config: Config) -> Manifest:
         if name == TRAIN:
             statistics = counts.sums.result()
     table.write(config.out, kept)
-    how = {
-        "of": str(config.directory),
-        "drawn": "balanced" if config.balanced else "random",
-        "seed": config.seed,
-    }
+    drawn = "balanced" if config.balanced else "random"
+    how = known.sources_of_copy("subset", of=str(config.directory), drawn=drawn, seed=config.seed)
     left = {"not drawn": sum(split.records for split in known.splits.values()) - len(kept)}
     subset = dataclasses.replace(
         known,
         splits=splits,
         statistics=statistics,
-        # Not the conversion's fingerprint: these are no longer its shards.
-        sources={**{k: v for k, v in known.sources.items() if k != "fingerprint"}, "subset": how},
+        sources=how,
         excluded={**known.excluded, **left},
     )
     tfds.write(config.out, subset)
@@ -138,31 +131,6 @@ def _size(config: Config, split: str, available: int) -> int:
     return number
 
 
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        filled = any(out.iterdir())
-    except OSError as error:
-        raise UsageError(f"cannot be made: {error.strerror or error}", path=out) from error
-    if filled:
-        remedy = "name another folder, or delete this one: without manifest.json it is left from an interrupted run"
-        raise UsageError("is not empty", path=out, remedy=remedy)
-
-
-def _rows_of(split: str, known: Manifest, rows: pyarrow.Table, directory: Path) -> list[table.Row]:
-    """Returns a split's rows of the table, in the order of its records."""
-    from pyarrow import compute
-
-    members = [table.Row(**row) for row in rows.filter(compute.equal(rows["split"], split)).to_pylist()]
-    places = [
-        (shard.file, position) for shard in known.splits[split].shards for position in range(shard.records)
-    ]
-    if [(row.shard, row.position) for row in members] != places:
-        remedy = "`python -m tfrecords_tools.verify` says what is wrong"
-        raise DataError(f"does not list the records of {split}", path=directory / TABLE_NAME, remedy=remedy)
-    return members
-
-
 def _draw(
     config: Config, known: Manifest, members: list[table.Row], number: int, generator: np.random.Generator
 ) -> list[table.Row]:
@@ -184,16 +152,15 @@ def _copy(
     number = max(1, round(len(source.shards) * len(chosen) / max(1, source.records)))
     records = _read(config.directory, chosen)
     shards, copied = [], []
-    for index, part in enumerate(np.array_split(np.arange(len(chosen)), number)):
-        file = f"{split}-{index:05d}-of-{number:05d}.tfrecord"
-        with ShardWriter(config.out / file) as writer:
-            for row, record in zip((chosen[i] for i in part), records):
+    for part in division.ranges(split, len(chosen), min(number, len(chosen))):
+        with ShardWriter(config.out / part.file) as writer:
+            for row, record in zip(chosen[part.start : part.stop], records):
                 decoded = decode_at(record, known, config.directory / row.shard, row.position)
                 if decoded["name"] != row.name:
                     problem = f"record {row.position} is {decoded['name']}, {TABLE_NAME} has {row.name}"
                     raise DataError(problem, path=config.directory / row.shard)
                 counts.add(decoded)
-                copied.append(row._replace(shard=file, position=writer.write(record)))
+                copied.append(row._replace(shard=part.file, position=writer.write(record)))
         shards.append(writer.shard)
     return shards, copied
 

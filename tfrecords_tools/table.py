@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import DataError
-from .manifest import TABLE_NAME
+from .manifest import TABLE_NAME, Manifest
 
 if TYPE_CHECKING:
     import pyarrow
@@ -80,3 +80,21 @@ def read(directory: Path) -> pyarrow.Table:
     if not table.schema.equals(schema()):
         raise DataError(f"has other columns than {', '.join(Row._fields)}", path=path)
     return table
+
+
+def rows_of(split: str, known: Manifest, rows: pyarrow.Table, directory: Path) -> list[Row]:
+    """Returns a split's rows of the table, in the order of its records.
+
+    Raises:
+        DataError: they are not those of the manifest's shards.
+    """
+    from pyarrow import compute
+
+    members = [Row(**row) for row in rows.filter(compute.equal(rows["split"], split)).to_pylist()]
+    places = [
+        (shard.file, position) for shard in known.splits[split].shards for position in range(shard.records)
+    ]
+    if [(row.shard, row.position) for row in members] != places:
+        remedy = "`python -m tfrecords_tools.verify` says what is wrong"
+        raise DataError(f"does not list the records of {split}", path=directory / TABLE_NAME, remedy=remedy)
+    return members

@@ -8,6 +8,7 @@ protobuf map from feature names to lists of bytes, floats or integers (tensorflo
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import os
 import struct
@@ -21,7 +22,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 from .errors import DataError
-from .manifest import Feature, Manifest
+from .manifest import Feature, Manifest, Shard
 
 Value = Union[bytes, np.ndarray]
 _HEADER = struct.Struct("<QI")
@@ -86,6 +87,27 @@ def read_records(path: Path) -> Iterator[bytes]:
     with _opened(path) as file:
         for index, framed in enumerate(scan(file)):
             yield _whole(framed, index, path).data
+
+
+def read_shard(directory: Path, shard: Shard) -> Iterator[bytes]:
+    """Yields the records of a shard and, at its end, checks that it is the manifest's: number of records and SHA-256.
+
+    Raises:
+        DataError: as `read_records`, or the shard is whole, but another one.
+    """
+    path, digest, count = directory / shard.file, hashlib.sha256(), 0
+    with _opened(path) as file:
+        for framed in scan(file):
+            for part in _whole(framed, count, path)[:3]:
+                digest.update(part)
+            count += 1
+            yield framed.data
+    if count != shard.records:
+        problem = f"has {count} records, the manifest says {shard.records}"
+        raise DataError(problem, path=path, remedy=RESTORE)
+    if digest.hexdigest() != shard.sha256:
+        problem = f"its SHA-256 is not the manifest's, though its {count} records are whole"
+        raise DataError(problem, path=path, remedy=RESTORE)
 
 
 def pick_records(path: Path, positions: Collection[int]) -> Iterator[bytes]:
