@@ -254,25 +254,12 @@ def check_complete(
 
 def check_records(directory: Path, manifest: Manifest, split: str, labels: np.ndarray) -> None:
     """Raises a DataError unless the labels that were read are those of every record of a split, in order."""
-    expected = listed_labels(directory, manifest, split)
+    # A name the nomenclature lacks leaves its row short: it cannot equal the record's.
+    expected = table.read_labels(directory, split, manifest.nomenclature.classes)
     if len(labels) != manifest.splits[split].records or not np.array_equal(labels, expected):
         problem = f"the records of {split} are not those that {manifests.TABLE_NAME} lists"
         remedy = f"`python -m tfrecords_tools.verify {directory}` finds out why"
         raise DataError(problem, path=directory, remedy=remedy)
-
-
-def listed_labels(directory: Path, manifest: Manifest, split: str) -> np.ndarray:
-    """Returns the labels of a split as the table of records has them: uint8 [records, classes], in its order."""
-    import pyarrow.compute
-
-    rows = table.read(directory)
-    names = rows.filter(pyarrow.compute.equal(rows["split"], split))["labels"].to_pylist()
-    index = {name: number for number, name in enumerate(manifest.nomenclature.classes)}
-    labels = np.zeros((len(names), len(index)), np.uint8)
-    for row, present in zip(labels, names):
-        # A name the nomenclature lacks leaves its row short: it cannot equal the record's.
-        row[[index[name] for name in present if name in index]] = 1
-    return labels
 
 
 def _together(action: Callable[[], T]) -> T:

@@ -18,7 +18,7 @@ from jeoparda_tf.bigearthnet import bands
 from jeoparda_tf.bigearthnet.nomenclature import BEN19, CLC43
 from tests import shards
 from tests.conftest import REPOSITORY, need_engine
-from tfrecords_tools import cli, manifest
+from tfrecords_tools import cli, manifest, table
 from tfrecords_tools.errors import DataError, UsageError
 
 pytestmark = pytest.mark.tensorflow
@@ -196,7 +196,7 @@ def test_what_was_asked_wrongly_is_a_usage_error(run, tmp_path):
 
 
 def test_records_that_the_table_does_not_list_are_noticed(run):
-    found, labels = manifest.read(run[0]), evaluate.listed_labels(run[0], manifest.read(run[0]), "test")
+    found, labels = manifest.read(run[0]), table.read_labels(run[0], "test", BEN19.classes)
     scores = np.full(labels.shape, 0.5, np.float32)
     evaluate.check_complete(run[0], found, "test", scores, labels)
     swapped = labels[[1, 0, *range(2, 11)]]

@@ -18,8 +18,9 @@ import pytest
 
 from tests import shards
 from tests.conftest import REPOSITORY, need_engine
-from tfrecords_tools import cli
+from tfrecords_tools import cli, manifest
 from tfrecords_tools.errors import UsageError
+from tfrecords_tools.tfrecord import decode_example, read_records
 
 pytestmark = pytest.mark.tensorflow
 
@@ -102,6 +103,24 @@ def test_one_process_trains_and_writes_what_it_should(data, tmp_path):
     assert (strange.returncode, "not the one that this run began with" in strange.stderr) == (2, True)
     other = fit(data, tmp_path / "run", "--epochs", "3", "--resume")
     assert (other.returncode, "epochs was 2, now 3" in other.stderr) == (2, True)
+
+
+def test_repeated_records_lengthen_every_epoch_alike(data, tmp_path):
+    from jeoparda_tf.input import sampling
+
+    done = fit(data, tmp_path / "run", "--epochs", "2", "--repeat-threshold", "0.9")
+    assert done.returncode == 0, done.stderr
+    files = sorted(data.glob("train-*"))
+    stored = [
+        decode_example(record, manifest.read(data).features) for f in files for record in read_records(f)
+    ]
+    labels = np.array([record["labels"] for record in stored])
+    share = labels.mean(0)
+    factors = [max(np.sqrt(0.9 / share[c]) for c in np.flatnonzero(row)) for row in labels]
+    steps = int(sum(max(1, factor) for factor in factors)) // 4
+    assert steps > 30
+    assert [int(row["step"]) for row in history(tmp_path / "run")] == [steps, 2 * steps]
+    np.testing.assert_allclose(sampling.repeat_factors(labels, 0.9), factors)
 
 
 def kill_at_random(command: list[str], checkpoints: Path, moments: random.Random) -> bool:

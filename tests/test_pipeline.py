@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from jeoparda_tf.bigearthnet import bands
-from jeoparda_tf.input import pipeline
+from jeoparda_tf.input import pipeline, sampling
 from tests import shards
 from tfrecords_tools.manifest import Manifest
 from tfrecords_tools.tfrecord import decode_example, read_records
@@ -49,6 +50,24 @@ def test_an_epoch_over_three_ranks_reads_what_is_stored_once(data):
         for inputs, labels in part:
             for image, vector in zip(inputs["s2_10m"], labels):
                 np.testing.assert_array_equal(originals[image.tobytes()], vector)
+
+
+def test_repeated_records_come_as_often_as_planned_over_all_ranks(data):
+    originals = [record["s2_10m"].tobytes() for record in stored(data, "train")]
+    factors = np.where(np.arange(50) % 7 == 0, 3.4, 1.0)
+    planned = sampling.occurrences(factors, epoch=2, seed=1)
+    # 8 records come 3.4 times: 42 + 27.2 = 69.2; three ranks take 5 steps of 4, and leave 9 or 10 out.
+    parts = [batches(data, rank=rank, size=3, epoch=2, repeat_factors=factors) for rank in range(3)]
+    assert [len(part) for part in parts] == [5, 5, 5]
+    counted = Counter(key for part in parts for key in keys(part))
+    missing = planned - [counted[key] for key in originals]
+    assert (missing >= 0).all()
+    assert missing.sum() == planned.sum() - 60
+    assert max(counted.values()) >= 3
+    later = batches(data, rank=1, size=3, epoch=2, repeat_factors=factors, start_step=3)
+    assert keys(later) == keys(parts[1][3:])
+    # Factors of one are the plan without any.
+    assert keys(batches(data, repeat_factors=np.ones(50))) == keys(batches(data))
 
 
 def test_order_repeats_with_the_seed_and_changes_with_epoch_and_seed(data):

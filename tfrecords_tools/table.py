@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from .errors import DataError
 from .manifest import TABLE_NAME, Manifest
@@ -98,3 +100,19 @@ def rows_of(split: str, known: Manifest, rows: pyarrow.Table, directory: Path) -
         remedy = "`python -m tfrecords_tools.verify` says what is wrong"
         raise DataError(f"does not list the records of {split}", path=directory / TABLE_NAME, remedy=remedy)
     return members
+
+
+def read_labels(directory: Path, split: str, classes: Sequence[str]) -> np.ndarray:
+    """Returns the labels of a split as the table has them: uint8 [records, classes], in the order of the shards.
+
+    A name that is not in `classes` leaves its row short. Raises a DataError as `read` does.
+    """
+    import pyarrow.compute
+
+    rows = read(directory)
+    names = rows.filter(pyarrow.compute.equal(rows["split"], split))["labels"].to_pylist()
+    index = {name: number for number, name in enumerate(classes)}
+    labels = np.zeros((len(names), len(index)), np.uint8)
+    for row, present in zip(labels, names):
+        row[[index[name] for name in present if name in index]] = 1
+    return labels

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
+
+import numpy as np
 
 from tfrecords_tools.manifest import Feature, Manifest, Split
 
@@ -30,6 +32,7 @@ def for_training(
     start_step: int = 0,
     flips: bool = True,
     mixup: float = 0.0,
+    repeat_factors: Optional[np.ndarray] = None,
     shuffle_buffer: int = 2048,
     threads: int = 0,
     split: str = "train",
@@ -52,6 +55,7 @@ def for_training(
         start_step: steps of this epoch to leave out.
         flips: whether to turn and mirror.
         mixup: alpha of the Beta distribution; 0 for none.
+        repeat_factors: how often each record comes on average, in the order of the shards; None for once.
         shuffle_buffer: records of the buffer (160 kB each).
         threads: of tf.data in this process; 0 lets TensorFlow choose.
         split: its name.
@@ -62,8 +66,17 @@ def for_training(
     """
     chosen = manifest.split(split, directory)
     counts = [shard.records for shard in chosen.shards]
-    plan = sampling.training_plan(counts, epoch=epoch, seed=seed, rank=rank, size=size, batch=batch)
-    steps = sampling.steps_per_epoch(sum(counts), size, batch)
+    times: Optional[list[np.ndarray]] = None
+    listed = sum(counts)
+    if repeat_factors is not None:
+        listed = sampling.lengthened(repeat_factors)
+        comes = sampling.occurrences(repeat_factors, epoch=epoch, seed=seed)
+        times = np.split(comes, np.cumsum(counts)[:-1])
+        counts = [int(part.sum()) for part in times]
+    steps = sampling.steps_per_epoch(listed, size, batch)
+    plan = sampling.training_plan(
+        counts, epoch=epoch, seed=seed, rank=rank, size=size, batch=batch, steps=steps
+    )
     classes = len(manifest.nomenclature.classes)
 
     def prepare(step: Any, serialized: Any) -> tuple[Any, Any]:
@@ -76,7 +89,7 @@ def for_training(
             arrays, labels = augment.mixup(arrays, labels, seeds[1], mixup)
         return arrays, labels
 
-    dataset = _read(directory, chosen, plan, side_by_side=_CYCLE)
+    dataset = _read(directory, chosen, plan, side_by_side=_CYCLE, times=times)
     dataset = dataset.shuffle(shuffle_buffer, seed=_mix(seed, epoch, rank), reshuffle_each_iteration=False)
     dataset = dataset.batch(batch, drop_remainder=True).skip(start_step)
     numbers = tf.data.Dataset.range(epoch * steps + start_step, (epoch + 1) * steps)
@@ -118,21 +131,43 @@ def for_evaluation(
     return dataset.prefetch(2).with_options(_options(threads))
 
 
-def _read(directory: Path, split: Split, plan: Sequence[sampling.Slice], side_by_side: int) -> Any:
-    """Reads the planned slices, `side_by_side` in turn; each is cut before it is mixed with others."""
-    files = [os.fspath(directory / split.shards[part.shard].file) for part in plan]
-    cuts = tf.data.Dataset.from_tensor_slices(
-        (
-            tf.constant(files, tf.string),
-            tf.constant([p.skip for p in plan], tf.int64),
-            tf.constant([p.take for p in plan], tf.int64),
-        )
-    )
+def _read(
+    directory: Path,
+    split: Split,
+    plan: Sequence[sampling.Slice],
+    side_by_side: int,
+    times: Optional[Sequence[np.ndarray]] = None,
+) -> Any:
+    """Reads the planned slices, `side_by_side` in turn; each is cut before it is mixed with others.
 
-    def one(file: Any, skip: Any, take: Any) -> Any:
-        return tf.data.TFRecordDataset(file, buffer_size=1 << 20).skip(skip).take(take)
+    `times` says how often each record of each shard comes; slices then count occurrences.
+    """
+    files = [os.fspath(directory / split.shards[part.shard].file) for part in plan]
+    columns = [
+        tf.constant(files, tf.string),
+        tf.constant([p.skip for p in plan], tf.int64),
+        tf.constant([p.take for p in plan], tf.int64),
+    ]
+    if times is not None:
+        # What this rank reads only: a row of another length a slice.
+        columns.append(tf.RaggedTensor.from_row_lengths(
+            np.concatenate([np.zeros(0, np.int64), *(times[p.shard] for p in plan)]),
+            tf.constant([len(times[p.shard]) for p in plan], tf.int64),
+        ))  # fmt: skip
+    cuts = tf.data.Dataset.from_tensor_slices(tuple(columns))
+
+    def one(file: Any, skip: Any, take: Any, repeats: Any = None) -> Any:
+        dataset = tf.data.TFRecordDataset(file, buffer_size=1 << 20)
+        if repeats is not None:
+            dataset = tf.data.Dataset.zip((dataset, tf.data.Dataset.from_tensor_slices(repeats)))
+            dataset = dataset.flat_map(_repeat)
+        return dataset.skip(skip).take(take)
 
     return cuts.interleave(one, cycle_length=side_by_side, block_length=1)
+
+
+def _repeat(record: Any, times: Any) -> Any:
+    return tf.data.Dataset.from_tensors(record).repeat(times)
 
 
 def _fill(array: Any, missing: Any, batch: int) -> Any:

@@ -10,7 +10,7 @@ import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 from tqdm import tqdm
@@ -46,6 +46,7 @@ class Run:
     loss_sum: Any
     steps_per_epoch: int
     data: Path
+    repeat_factors: Optional[np.ndarray] = None
     step: int = 0
     history: list[Logs] = field(default_factory=list)
 

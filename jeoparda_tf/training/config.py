@@ -85,6 +85,11 @@ class FitConfig:
         0.0,
         group="loss",
     )
+    repeat_threshold: float = option(
+        "records come max(1, sqrt(this / share of the records that carry their rarest class)) times an epoch; 0: once",
+        0.0,
+        group="loss",
+    )
 
     flips: bool = option("turn and mirror at random", True, group="augmentation")
     mixup: float = option("alpha of the Beta distribution; 0 for none", 0.0, group="augmentation")
@@ -122,7 +127,7 @@ def check(config: FitConfig) -> None:
         ("checkpoint_every", "learning_rate", "l2", "weight_decay", "mixup", "focal_gamma"), 0
     )
     ranges: dict[str, tuple[float, Optional[float]]] = {name: (low, None) for name, low in at_least.items()}
-    ranges |= dict.fromkeys(("momentum", "decay_factor", "positive_power"), (0, 1))
+    ranges |= dict.fromkeys(("momentum", "decay_factor", "positive_power", "repeat_threshold"), (0, 1))
     ranges |= {"dropout": (0, 0.99), "focal_alpha": (-1, 1), "warmup_epochs": (0, config.epochs)}
     for name, (low, high) in ranges.items():
         value = getattr(config, name)

@@ -9,6 +9,7 @@ from typing import Any, Optional
 import numpy as np
 
 from tfrecords_tools import manifest as manifests
+from tfrecords_tools import table
 from tfrecords_tools.errors import DataError, PeerError, UsageError, UserError
 
 from .. import models
@@ -85,7 +86,9 @@ def _prepare(config: FitConfig) -> Run:
     manifest = manifests.read(config.data)
     split = manifest.split("train", config.data)
     size = distributed.size()
-    steps = sampling.steps_per_epoch(split.records, size, config.step_patches)
+    factors = _repeat_factors(config, manifest)
+    records = split.records if factors is None else sampling.lengthened(factors)
+    steps = sampling.steps_per_epoch(records, size, config.step_patches)
     if steps == 0:
         several = f" x accumulate {config.accumulate}" if config.accumulate > 1 else ""
         problem = (
@@ -107,7 +110,21 @@ def _prepare(config: FitConfig) -> Run:
     variables = tf.train.Checkpoint(model=model, optimizer=optimizer, loss_sum=loss_sum)
     if distributed.rank() == 0:
         workdir.write_text(config.workdir / workdir.MODEL, spec.to_json())
-    return Run(config, manifest, spec, model, optimizer, variables, loss_sum, steps, config.data)
+    return Run(config, manifest, spec, model, optimizer, variables, loss_sum, steps, config.data, factors)
+
+
+def _repeat_factors(config: FitConfig, manifest: manifests.Manifest) -> Optional[np.ndarray]:
+    if not config.repeat_threshold:
+        return None
+    labels = table.read_labels(config.data, "train", manifest.nomenclature.classes)
+    split = manifest.splits["train"]
+    if len(labels) != split.records or labels.sum(0).tolist() != list(split.label_counts):
+        raise DataError(
+            f"does not list the labels that {manifests.FILE_NAME} counts",
+            path=config.data / manifests.TABLE_NAME,
+            remedy="`python -m tfrecords_tools.verify` finds out why",
+        )
+    return sampling.repeat_factors(labels, config.repeat_threshold)
 
 
 def _open_workdir(config: FitConfig, size: int) -> None:
@@ -220,7 +237,7 @@ def _batches(run: Run, epoch: int) -> Any:
     return pipeline.for_training(
         run.data, run.manifest, run.spec.features, batch=config.step_patches, epoch=epoch, seed=config.seed,
         rank=distributed.rank(), size=distributed.size(), start_step=run.step_in_epoch, flips=config.flips,
-        mixup=config.mixup, shuffle_buffer=config.shuffle_buffer,
+        mixup=config.mixup, repeat_factors=run.repeat_factors, shuffle_buffer=config.shuffle_buffer,
         threads=distributed.threads() if distributed.local_size() > 1 else 0,
     )  # fmt: skip
 
