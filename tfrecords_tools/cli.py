@@ -107,7 +107,7 @@ def _add(target: Any, field: dataclasses.Field[Any], hint: Any) -> None:
     kwargs: dict[str, Any] = {"help": meta["help"]}
     if field.default is dataclasses.MISSING:
         kwargs.update({} if meta["positional"] else {"required": True})
-    else:
+    elif not meta["positional"]:  # one that may be left out has nargs="?", and None by itself
         # jsonargparse checks the elements of a list one by one, in place.
         kwargs["default"] = list(field.default) if isinstance(field.default, tuple) else field.default
     if hint is bool:

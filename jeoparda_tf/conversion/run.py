@@ -80,8 +80,12 @@ class Outcome:
     shards: int = 0
 
 
-def convert(config: ConvertConfig) -> Outcome:
+def convert(config: ConvertConfig, pool: Optional[AbstractContextManager[Pool]] = None) -> Outcome:
     """Converts an archive into shards, or a task's share of it; continues where an earlier call was stopped.
+
+    Args:
+        config: what to convert, and how.
+        pool: runs the jobs instead of what `config` asks for.
 
     Raises:
         UsageError: paths or flags do not fit together, or another process converts into the same folder.
@@ -89,10 +93,10 @@ def convert(config: ConvertConfig) -> Outcome:
         KeyboardInterrupt: SIGINT or SIGTERM came; the same call continues.
     """
     with _stopping_on_sigterm():
-        return _convert(config)
+        return _convert(config, pool)
 
 
-def _convert(config: ConvertConfig) -> Outcome:
+def _convert(config: ConvertConfig, pool: Optional[AbstractContextManager[Pool]]) -> Outcome:
     workers, task = _workers(config), tasks.parse(config.task)
     _check_task(config)
     archive = archives.open_archive(config.archive, config.s1)
@@ -106,9 +110,9 @@ def _convert(config: ConvertConfig) -> Outcome:
     with output.claimed(planned.fingerprint, config.force, task, files):
         if config.finish:
             _check_complete(planned, output)
-        pool = (
-            engine.mpi() if config.executor == "mpi" else engine.processes(max(1, min(workers, len(share))))
-        )
+        if pool is None:
+            own = engine.processes(max(1, min(workers, len(share))))
+            pool = engine.mpi() if config.executor == "mpi" else own
         results = _convert_shards(planned, share, output, pool)
         if task:
             return Outcome(archive, None, already=False, shards=len(share))
