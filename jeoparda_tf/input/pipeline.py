@@ -14,6 +14,7 @@ from tfrecords_tools.manifest import Feature, Manifest, Split
 from .. import records
 from ..stack import tf
 from . import augment, sampling
+from .heavy import heavy as heavily
 
 # Shards that one rank reads side by side.
 _CYCLE = 16
@@ -31,6 +32,7 @@ def for_training(
     size: int = 1,
     start_step: int = 0,
     flips: bool = True,
+    heavy: bool = False,
     mixup: float = 0.0,
     repeat_factors: Optional[np.ndarray] = None,
     shuffle_buffer: int = 2048,
@@ -54,6 +56,7 @@ def for_training(
         size: number of ranks.
         start_step: steps of this epoch to leave out.
         flips: whether to turn and mirror.
+        heavy: whether to shift, crop, cut out, change brightness and gains, and add noise.
         mixup: alpha of the Beta distribution; 0 for none.
         repeat_factors: how often each record comes on average, in the order of the shards; None for once.
         shuffle_buffer: records of the buffer (160 kB each).
@@ -62,7 +65,7 @@ def for_training(
 
     Returns:
         tf.data.Dataset of (inputs, labels): a dict of [batch, *shape] by feature name, raw digital numbers (float32
-        after mixup, else of the stored dtype), and float32 [batch, classes].
+        after mixup or heavy augmentation, else of the stored dtype), and float32 [batch, classes].
     """
     chosen = manifest.split(split, directory)
     counts = [shard.records for shard in chosen.shards]
@@ -82,9 +85,12 @@ def for_training(
     def prepare(step: Any, serialized: Any) -> tuple[Any, Any]:
         arrays = records.decode(serialized, features, classes)
         labels = arrays.pop("labels")
-        seeds = tf.random.split(tf.stack([tf.constant(seed * 65_537 + rank, tf.int64), step]), 2)
+        base = tf.stack([tf.constant(seed * 65_537 + rank, tf.int64), step])
+        seeds = tf.random.split(base, 2)
         if flips:
             arrays = augment.dihedral(arrays, seeds[0])
+        if heavy:
+            arrays = heavily(arrays, {f.name: f.gsd for f in features}, tf.random.fold_in(base, 2))
         if mixup:
             arrays, labels = augment.mixup(arrays, labels, seeds[1], mixup)
         return arrays, labels

@@ -92,6 +92,9 @@ class FitConfig:
     )
 
     flips: bool = option("turn and mirror at random", True, group="augmentation")
+    augment: Literal["none", "heavy"] = option(
+        "heavy: shift, crop, cutout, brightness, gains, noise, beside --flips", "none", group="augmentation"
+    )
     mixup: float = option("alpha of the Beta distribution; 0 for none", 0.0, group="augmentation")
     shuffle_buffer: int = option(
         "records of the buffer of each rank, 160 kB each", 2048, group="augmentation"

@@ -237,7 +237,8 @@ def _batches(run: Run, epoch: int) -> Any:
     return pipeline.for_training(
         run.data, run.manifest, run.spec.features, batch=config.step_patches, epoch=epoch, seed=config.seed,
         rank=distributed.rank(), size=distributed.size(), start_step=run.step_in_epoch, flips=config.flips,
-        mixup=config.mixup, repeat_factors=run.repeat_factors, shuffle_buffer=config.shuffle_buffer,
+        heavy=config.augment == "heavy", mixup=config.mixup, repeat_factors=run.repeat_factors,
+        shuffle_buffer=config.shuffle_buffer,
         threads=distributed.threads() if distributed.local_size() > 1 else 0,
     )  # fmt: skip
 
