@@ -25,3 +25,34 @@ def test_large_batches_warm_up_and_scale_as_their_optimizer_wants():
     sgd, lamb = read["sgd-linear-scaling"], read["lamb-large-batch"]
     assert (sgd.optimizer, sgd.scale_learning_rate, sgd.warmup_epochs) == ("sgd", True, 5)
     assert (lamb.optimizer, lamb.scale_learning_rate, lamb.warmup_epochs) == ("lamb", False, 5)
+
+
+# Recipe, published F1 (None: none confirmed), and what makes it that row.
+ROWS = [
+    ("shallow-20", "0.69", {"model": "shallow", "epochs": 20}),
+    (
+        "resnet50-20",
+        "0.72",
+        {"model": "resnet50", "epochs": 20, "schedule": "step", "flips": True, "l2": 1e-4, "dropout": 0.3},
+    ),
+    (
+        "resnet18-mixup-1cycle",
+        "0.76",
+        {"model": "resnet18", "epochs": 50, "schedule": "1cycle", "augment": "heavy", "mixup": 0.3},
+    ),
+    ("literature-pretrained-rgb", "0.4988", {"bands": ("rgb",)}),
+    ("literature-shallow-rgb", "0.6759", {"model": "shallow", "bands": ("rgb",)}),
+    ("literature-shallow-all", "0.7098", {"model": "shallow", "bands": ("all",), "upsample": "bicubic"}),
+    ("literature-kbranch", None, {"model": "kbranch", "bands": ("all",)}),
+]
+
+
+@pytest.mark.parametrize(("name", "published", "settings"), ROWS, ids=[row[0] for row in ROWS])
+def test_rows_of_the_table_name_their_published_score_beside_ours(name, published, settings):
+    path = REPOSITORY / "jobs" / "recipes" / f"{name}.yaml"
+    config = cli.parse(FitConfig, "fit", "", ["--config", str(path), "--data", "d", "--workdir", "w"])
+    assert {key: getattr(config, key) for key in settings} == settings
+    comments = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    (score,) = [line for line in comments if line.startswith("# Published: ")]
+    assert score.startswith(f"# Published: F1 {published} (" if published else "# Published: no score")
+    assert "# Ours: not measured on BigEarthNet." in comments
