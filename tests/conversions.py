@@ -43,7 +43,7 @@ def v2_shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def _linked(source: Path, target: Path) -> Path:
+def linked(source: Path, target: Path) -> Path:
     """Copies an archive to spoil, by links: spoiling replaces files, never writes into them."""
     subprocess.run(["cp", "-al", source, target], check=True)
     return target
@@ -51,12 +51,12 @@ def _linked(source: Path, target: Path) -> Path:
 
 @pytest.fixture
 def v1(v1_shared: Path, tmp_path: Path) -> Path:
-    return _linked(v1_shared, tmp_path / "v1")
+    return linked(v1_shared, tmp_path / "v1")
 
 
 @pytest.fixture
 def v2(v2_shared: Path, tmp_path: Path) -> Path:
-    return _linked(v2_shared, tmp_path / "v2")
+    return linked(v2_shared, tmp_path / "v2")
 
 
 def v1_config(root: Path, out: Path, **changes: Any) -> ConvertConfig:

@@ -19,6 +19,7 @@ FILE_NAME = "manifest.json"
 TABLE_NAME = "records.parquet"
 FORMAT = "sharded-tfrecords"
 FORMAT_VERSION = 1
+_REMEDY = "copy it again from where the shards come from, or convert the archive again"
 
 
 @dataclass(frozen=True)
@@ -186,11 +187,11 @@ def read(directory: Path) -> Manifest:
         problem = "no manifest.json here" if directory.is_dir() else "no such directory"
         remedy = "a conversion writes it last: let it finish, or name the folder that it wrote to"
         raise DataError(problem, path=directory, remedy=remedy) from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         problem = error.strerror if isinstance(error, OSError) and error.strerror else f"no JSON: {error}"
-        raise DataError(f"cannot be read: {problem}", path=path) from error
+        raise DataError(f"cannot be read: {problem}", path=path, remedy=_REMEDY) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise DataError(f"not a manifest of {FORMAT}", path=path)
+        raise DataError(f"not a manifest of {FORMAT}", path=path, remedy=_REMEDY)
     version = content.get("format_version")
     if version != FORMAT_VERSION:
         raise DataError(
@@ -202,9 +203,9 @@ def read(directory: Path) -> Manifest:
         manifest = _from_json(content)
         _check(manifest)
     except KeyError as error:
-        raise DataError(f"incomplete: it lacks {error}", path=path) from error
+        raise DataError(f"incomplete: it lacks {error}", path=path, remedy=_REMEDY) from error
     except (TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"malformed: {error}", path=path) from error
+        raise DataError(f"malformed: {error}", path=path, remedy=_REMEDY) from error
     return manifest
 
 

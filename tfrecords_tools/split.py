@@ -146,7 +146,7 @@ def _copy(
     config: Config, known: Manifest, split: str, chosen: list[table.Row], counts: Counts
 ) -> tuple[list[Shard], list[table.Row]]:
     """Copies records into shards of about the source's size; counts them on the way."""
-    from .tfrecord import decode_at
+    from .tfrecord import RESTORE, decode_at
 
     source = known.splits[split]
     number = max(1, round(len(source.shards) * len(chosen) / max(1, source.records)))
@@ -158,7 +158,7 @@ def _copy(
                 decoded = decode_at(record, known, config.directory / row.shard, row.position)
                 if decoded["name"] != row.name:
                     problem = f"record {row.position} is {decoded['name']}, {TABLE_NAME} has {row.name}"
-                    raise DataError(problem, path=config.directory / row.shard)
+                    raise DataError(problem, path=config.directory / row.shard, remedy=RESTORE)
                 counts.add(decoded)
                 copied.append(row._replace(shard=part.file, position=writer.write(record)))
         shards.append(writer.shard)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import pyarrow
 
 
+_REMEDY = "copy it again from where the shards come from, or convert the archive again"
+
+
 class Row(NamedTuple):
     """One record.
 
@@ -76,11 +79,11 @@ def read(directory: Path) -> pyarrow.Table:
     try:
         table = parquet.ParquetFile(path).read()
     except FileNotFoundError:
-        raise DataError("the table of records is missing", path=path) from None
+        raise DataError("the table of records is missing", path=path, remedy=_REMEDY) from None
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"cannot be read: {error}", path=path) from error
+        raise DataError(f"cannot be read: {error}", path=path, remedy=_REMEDY) from error
     if not table.schema.equals(schema()):
-        raise DataError(f"has other columns than {', '.join(Row._fields)}", path=path)
+        raise DataError(f"has other columns than {', '.join(Row._fields)}", path=path, remedy=_REMEDY)
     return table
 
 

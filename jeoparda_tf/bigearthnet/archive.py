@@ -248,7 +248,7 @@ def read_json(path: str, files: Optional[PatchFiles] = None) -> dict[str, Any]:
                 content = json.loads(file.read())
     except FileNotFoundError:
         raise DataError("missing", path=path) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"not readable as JSON: {error}", path=path) from error
     if not isinstance(content, dict):
         raise DataError("not a JSON object", path=path)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Optional
 
+from tfrecords_tools.cli import existing_folder
 from tfrecords_tools.errors import DataError, UsageError
 
 SPLITS = ("train", "val", "test")
@@ -62,8 +63,7 @@ def split_files(directory: Path) -> dict[str, Path]:
     Raises:
         UsageError: the folder or one of the lists is missing.
     """
-    if not directory.is_dir():
-        raise UsageError("no such folder for --splits", path=directory)
+    existing_folder(directory, "--splits")
     files = {}
     for split in SPLITS:
         candidates = [directory / f"{split}.csv", directory / f"{split}.csv.bz2"]

@@ -30,6 +30,8 @@ class Metadata:
         self._tables, self.digest, self.file = tables, digest, str(path)
         self.names: list[str] = tables["patch_id"].to_pylist()
         self.splits = [_SPLITS.get(split, "") for split in tables["split"].to_pylist()]
+        if None in self.names:
+            raise DataError(f"row {self.names.index(None)} names no patch", path=path, remedy=_REMEDY)
         if "" in self.splits:
             name = self.names[self.splits.index("")]
             raise DataError(
@@ -39,8 +41,7 @@ class Metadata:
 
     def labels(self, names: Sequence[str]) -> list[list[str]]:
         """Returns the label names of patches; the table stays in Arrow's memory, 1.5 million strings would not fit."""
-        rows: list[list[str]] = self._column("labels", names)
-        return rows
+        return [row or [] for row in self._column("labels", names)]
 
     def s1(self, names: Sequence[str]) -> dict[str, str]:
         """Returns the Sentinel-1 partners by patch name; patches without one are left out."""
@@ -80,10 +81,29 @@ def _table(path: Path, columns: list[str]) -> Any:
     from pyarrow import parquet
 
     try:
-        return parquet.ParquetFile(path).read(columns=columns).select(columns)
+        table = parquet.ParquetFile(path).read(columns=columns).select(columns)
     except FileNotFoundError:
         raise DataError("missing", path=path, remedy=_REMEDY) from None
     except KeyError as error:
         raise DataError(f"lacks a column: {error.args[0]}", path=path, remedy=_REMEDY) from error
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"not readable as parquet: {error}", path=path, remedy=_REMEDY) from error
+    for column in columns:
+        kind = table.schema.field(column).type
+        if not (_is_list_of_text(kind) if column == "labels" else _is_text(kind)):
+            wanted = "lists of text" if column == "labels" else "text"
+            raise DataError(f"column {column} is {kind}, not {wanted}", path=path, remedy=_REMEDY)
+    return table
+
+
+def _is_text(kind: Any) -> bool:
+    from pyarrow import types
+
+    # A column in which nothing stands has no type of its own.
+    return types.is_string(kind) or types.is_large_string(kind) or types.is_null(kind)
+
+
+def _is_list_of_text(kind: Any) -> bool:
+    from pyarrow import types
+
+    return (types.is_list(kind) or types.is_large_list(kind)) and _is_text(kind.value_type)
