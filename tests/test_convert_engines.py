@@ -20,6 +20,7 @@ from jeoparda_tf.conversion.tasks import Task
 from tests.archives import v1_name
 from tests.conftest import REPOSITORY, need_engine, need_module
 from tests.conversions import hashes, v1_config
+from tfrecords_tools import locks
 from tfrecords_tools.errors import DataError, UsageError
 
 SHARDS = 4
@@ -137,7 +138,7 @@ def test_stale_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "whole.lock"
 
     def left(**changes: object) -> None:
-        path.write_text(json.dumps({**lock._identity(), "since": "?", "task": None, **changes}))
+        path.write_text(json.dumps({**locks.identity(), "since": "?", "task": None, **changes}))
 
     left(pid=2**22 + 1)  # above what Linux gives out: gone
     with lock.held(tmp_path):

@@ -13,9 +13,10 @@ from typing import Any, Optional
 
 from tfrecords_tools import manifest, tfds
 from tfrecords_tools.errors import DataError, UsageError
+from tfrecords_tools.locks import create
 from tfrecords_tools.writer import TEMPORARY
 
-from .lock import create, held
+from .lock import held
 from .shard import ShardResult
 from .tasks import Task
 

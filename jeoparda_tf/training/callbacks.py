@@ -35,7 +35,11 @@ Logs = dict[str, Any]
 
 @dataclass
 class Run:
-    """What the callbacks of one run share. `step` counts the finished steps since the very start."""
+    """What the callbacks of one run share.
+
+    `step` counts the finished steps since the very start. `position` is where they have led in the plan of this number
+    of ranks; a run that went on with another number differs by `shift`.
+    """
 
     config: FitConfig
     manifest: Manifest
@@ -48,15 +52,21 @@ class Run:
     data: Path
     repeat_factors: Optional[np.ndarray] = None
     step: int = 0
+    shift: int = 0
     history: list[Logs] = field(default_factory=list)
+    watch: Any = None
 
     @property
     def checkpoint_folder(self) -> Path:
         return self.config.workdir / workdir.CHECKPOINTS
 
     @property
+    def position(self) -> int:
+        return self.step - self.shift
+
+    @property
     def step_in_epoch(self) -> int:
-        return self.step % self.steps_per_epoch
+        return self.position % self.steps_per_epoch
 
     @property
     def data_hash(self) -> str:
@@ -69,11 +79,36 @@ class Run:
         moving = [weight for weight in self.model.non_trainable_weights if weight.dtype.is_floating]
         distributed.average([*moving, self.loss_sum])
 
+    def check_finite(self, weights: bool = False) -> None:
+        """Ends all ranks when the sum of the losses of any is no number any more, or the weights are none."""
+        values = [self.loss_sum, *(self.model.weights if weights else [])]
+        sums = [float(tf.reduce_sum(tf.cast(value, tf.float64))) for value in values]
+        of_all = distributed.gather(np.array([[sums[0], sum(sums[1:])]]))
+        if np.isfinite(of_all).all():
+            return
+        if distributed.rank() != 0:
+            raise PeerError(1)
+        worst, column = np.argwhere(~np.isfinite(of_all))[0]
+        what = ("the loss is", "the weights sum to")[column]
+        raise DataError(
+            f"{what} {of_all[worst, column]} by step {self.step} (first on rank {worst})",
+            path=self.config.workdir,
+            remedy="lower --learning-rate or lengthen --warmup-epochs; look for pixels that are no numbers",
+        )
+
+    def save_within_epoch(self) -> None:
+        """Saves between two steps."""
+        self.check_finite(weights=True)
+        self.average_ranks()
+        self.save(None)
+
     def save(self, score: float | None) -> None:
         """Has rank 0 write a checkpoint; a failure there ends all ranks."""
+        self.watch.enters("saving", self.step)
         error = None
         if distributed.rank() == 0:
             state: Logs = {"step": self.step, "score": score, "history": self.history}
+            state |= {"shift": self.shift}
             state |= {"ranks": distributed.size(), "data": self.data_hash}
             try:
                 checkpoints.save(self.checkpoint_folder, self.variables, state)
@@ -89,6 +124,25 @@ class _Callback(tf.keras.callbacks.Callback):
         self.run = run
 
 
+class Heart(_Callback):
+    """Tells the watchdog what this rank does; the first of the callbacks."""
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        self.run.watch.enters("reading" if self._compiled else "compiling", self.run.step)
+
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        self.run.watch.enters("training" if self._compiled else "compiling", self.run.step)
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        self._compiled = True
+        self.run.watch.enters("reading", self.run.step)
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        self.run.watch.enters("validating", self.run.step)
+
+    _compiled = False
+
+
 class LearningRate(_Callback):
     """Sets the learning rate of every step from the schedule."""
 
@@ -97,10 +151,10 @@ class LearningRate(_Callback):
         self.schedule = schedule
 
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
-        self.run.optimizer.learning_rate = self.schedule(self.run.step)
+        self.run.optimizer.learning_rate = self.schedule(self.run.position)
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        logs["learning_rate"] = self.schedule(self.run.step - 1)
+        logs["learning_rate"] = self.schedule(self.run.position - 1)
 
 
 class RanksInStep(_Callback):
@@ -126,23 +180,10 @@ class LossGuard(_Callback):
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         if self.run.step % _LOOK_EVERY == 0:
-            self._look()
+            self.run.check_finite()
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        self._look()
-
-    def _look(self) -> None:
-        losses = distributed.gather(np.array([self.run.loss_sum.numpy()]))
-        if np.isfinite(losses).all():
-            return
-        worst = int(np.flatnonzero(~np.isfinite(losses))[0])
-        if distributed.rank() != 0:
-            raise PeerError(1)
-        raise DataError(
-            f"the loss is {losses[worst]} by step {self.run.step} (first on rank {worst})",
-            path=self.run.config.workdir,
-            remedy="lower --learning-rate or lengthen --warmup-epochs",
-        )
+        self.run.check_finite(weights=True)
 
 
 class Progress(_Callback):
@@ -229,8 +270,7 @@ class Checkpoints(_Callback):
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         every, done = self.run.config.checkpoint_every, self.run.step_in_epoch
         if every and done and done % every == 0:
-            self.run.average_ranks()
-            self.run.save(None)
+            self.run.save_within_epoch()
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         self.run.loss_sum.assign(0.0)
@@ -255,8 +295,7 @@ class StopWhenAsked(_Callback):
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         # The last step of an epoch is followed by its end, which looks for itself.
         if self.run.step >= self._next and self.run.step_in_epoch and (number := self._look()):
-            self.run.average_ranks()
-            self.run.save(None)
+            self.run.save_within_epoch()
             self._end(number)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
@@ -276,7 +315,7 @@ class StopWhenAsked(_Callback):
         code = preemption.exit_code(number)
         if distributed.rank() != 0:
             raise PeerError(code)
-        total = self.run.config.epochs * self.run.steps_per_epoch
+        total = self.run.config.epochs * self.run.steps_per_epoch + self.run.shift
         raise StoppedError(
             f"{signal.Signals(number).name} came; saved at step {self.run.step} of {total}",
             remedy="the same command with --resume goes on from there",

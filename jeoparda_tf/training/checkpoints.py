@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Optional
 
+from tfrecords_tools import cli
 from tfrecords_tools.errors import DataError
 
 from ..stack import tf
@@ -74,7 +75,8 @@ def last_whole(folder: Path) -> Optional[tuple[Path, State]]:
         try:
             return checkpoint, state_of(checkpoint)
         except DataError as error:
-            print(f"passed over: {error}", file=sys.stderr)
+            if cli.is_first_rank():
+                print(f"passed over: {error}", file=sys.stderr)
     return None
 
 

@@ -105,6 +105,11 @@ class FitConfig:
         "steps between checkpoints within an epoch; 0: at its end only", 0, group="output"
     )
     evaluate_batch: int = option("patches of one rank at a time in validation", 64, group="output")
+    stall_limit: float = option(
+        "seconds without a step or a sign of a rank after which all ranks end; 0: wait for ever",
+        600.0,
+        group="output",
+    )
 
     @property
     def step_patches(self) -> int:
@@ -127,7 +132,7 @@ def check(config: FitConfig) -> None:
         ("epochs", "batch", "accumulate", "evaluate_batch", "keep", "shuffle_buffer"), 1
     )
     at_least |= dict.fromkeys(
-        ("checkpoint_every", "learning_rate", "l2", "weight_decay", "mixup", "focal_gamma"), 0
+        ("checkpoint_every", "learning_rate", "l2", "weight_decay", "mixup", "focal_gamma", "stall_limit"), 0
     )
     ranges: dict[str, tuple[float, Optional[float]]] = {name: (low, None) for name, low in at_least.items()}
     ranges |= dict.fromkeys(("momentum", "decay_factor", "positive_power", "repeat_threshold"), (0, 1))

@@ -17,8 +17,11 @@ _SIZE_VARIABLES = ("HOROVOD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_ST
 _hvd: Any = None
 
 
-def start() -> None:
+def start(stall_limit: float = 0) -> None:
     """Joins the other ranks, and shares this machine's cores and GPUs out among those that run on it.
+
+    Args:
+        stall_limit: seconds that a rank may be silent; 0 leaves it to Horovod.
 
     Raises:
         DataError: several processes were launched, but Horovod is not installed: each would train alone.
@@ -33,6 +36,9 @@ def start() -> None:
             raise DataError(
                 problem, remedy="install the extra jeoparda_tf[horovod], or start one process"
             ) from error
+        if stall_limit:
+            # Else Gloo itself gives a silent rank up after 30 s.
+            os.environ.setdefault("HOROVOD_GLOO_TIMEOUT_SECONDS", str(int(stall_limit) + 60))
         hvd.init()
         _hvd = hvd
     _share_machine()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
 
+from tfrecords_tools import locks
 from tfrecords_tools import manifest as manifests
 from tfrecords_tools import table
-from tfrecords_tools.errors import DataError, PeerError, UsageError, UserError
+from tfrecords_tools.errors import DataError, PeerError, StoppedError, UsageError, UserError
 
 from .. import models
 from ..bigearthnet import bands
@@ -27,6 +30,7 @@ from . import (
     staging,
     step,
     sync_batchnorm,
+    watchdog,
     workdir,
 )
 from .callbacks import Run
@@ -34,7 +38,7 @@ from .config import FitConfig, check
 from .schedules import Schedule
 
 # What may differ between a run and its continuation; anything else would give another history.
-_FREE = {"data", "stage", "keep", "checkpoint_every", "evaluate_batch"}
+_FREE = {"data", "stage", "keep", "checkpoint_every", "evaluate_batch", "stall_limit"}
 
 
 def train(config: FitConfig) -> Path:
@@ -50,36 +54,50 @@ def train(config: FitConfig) -> Path:
         StoppedError: a signal asked for an end, and the work is saved.
         UserError: with what was wrong on the lowest rank where something was; silent on the others.
     """
-    with preemption.requests() as request:
-        distributed.start()
-        return _train(config, request)
+    with preemption.requests() as request, ExitStack() as open_files:
+        distributed.start(config.stall_limit)
+        run, error = None, None
+        try:
+            run = _prepare(config, open_files)
+        except UserError as problem:
+            error = problem
+        distributed.agree(error)
+        assert run is not None  # else agree has raised
+        with watchdog.Watchdog(config.workdir / workdir.HEARTBEATS, config.stall_limit) as run.watch:
+            _train(run, request)
+    return config.workdir
 
 
-def _train(config: FitConfig, request: preemption.Request) -> Path:
-    run, error = None, None
+def _train(run: Run, request: preemption.Request) -> None:
+    config, error = run.config, None
     try:
-        run = _prepare(config)
-        if config.stage:
-            run.data = staging.stage(config.data, run.manifest, config.stage)
-    except UserError as problem:
-        error = problem
-    distributed.agree(error)
-    assert run is not None  # else agree has raised
-    if config.resume:
-        _resume(run)
-    try:
+        try:
+            if config.stage:
+                run.data = staging.stage(config.data, run.manifest, config.stage)
+        except UserError as problem:
+            error = problem
+        distributed.agree(error)
+        if config.resume:
+            _resume(run)
         _epochs(run, request)
+    except (PeerError, StoppedError):
+        raise
+    except UserError as problem:
+        if run.watch.first():
+            raise
+        raise PeerError(problem.exit_code) from problem
     except tf.errors.OpError as problem:
         if distributed.is_peer_failure(problem):
+            raise run.watch.lost() from problem
+        if not run.watch.first():
             raise PeerError(1) from problem
         remedy = f"`python -m tfrecords_tools.verify {config.data}` finds damaged shards; then run again with --resume"
         raise DataError(
             f"rank {distributed.rank()}, step {run.step}: {problem.message}", path=config.data, remedy=remedy
         ) from problem
-    return config.workdir
 
 
-def _prepare(config: FitConfig) -> Run:
+def _prepare(config: FitConfig, open_files: ExitStack) -> Run:
     """Checks all that can be checked before the first step, and builds everything."""
     require_keras_2()
     check(config)
@@ -100,7 +118,7 @@ def _prepare(config: FitConfig) -> Run:
         manifest, bands.choose(config.bands), name=config.model, upsample=config.upsample, l2=config.l2,
         dropout=config.dropout, precision=config.precision, seed=config.seed * 65_537 + distributed.rank(),
     )  # fmt: skip
-    _open_workdir(config, size)
+    _open_workdir(config, size, open_files)
     model = models.build(spec)
     if config.sync_batchnorm and size > 1:
         model = sync_batchnorm.synchronised(model)
@@ -127,8 +145,16 @@ def _repeat_factors(config: FitConfig, manifest: manifests.Manifest) -> Optional
     return sampling.repeat_factors(labels, config.repeat_threshold)
 
 
-def _open_workdir(config: FitConfig, size: int) -> None:
-    """Makes the workdir, or checks that the one there is of this very run."""
+def _open_workdir(config: FitConfig, size: int, open_files: ExitStack) -> None:
+    """Makes and locks the workdir, or checks that the one there is of this very run."""
+    if distributed.rank() == 0:
+        try:
+            config.workdir.mkdir(parents=True, exist_ok=True)
+            open_files.enter_context(locks.held(config.workdir / workdir.LOCK, "another run"))
+            shutil.rmtree(config.workdir / workdir.HEARTBEATS, ignore_errors=True)
+            (config.workdir / workdir.HEARTBEATS).mkdir()
+        except OSError as error:
+            raise _unwritable(config.workdir, error) from error
     path = config.workdir / workdir.CONFIG
     begun = path.is_file() and bool(checkpoints.all_of(config.workdir / workdir.CHECKPOINTS))
     if begun and not config.resume:
@@ -142,13 +168,14 @@ def _open_workdir(config: FitConfig, size: int) -> None:
     if distributed.rank() != 0:
         return
     try:
-        config.workdir.mkdir(parents=True, exist_ok=True)
         workdir.write_text(path, config.to_json())
         workdir.write_text(config.workdir / workdir.ENVIRONMENT, workdir.environment(size))
     except OSError as error:
-        raise UsageError(
-            f"cannot be written: {error.strerror}", path=config.workdir, remedy="name another --workdir"
-        ) from error
+        raise _unwritable(config.workdir, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"cannot be written: {error.strerror}", path=path, remedy="name another --workdir")
 
 
 def _check_same(before: dict[str, Any], now: dict[str, Any], path: Path) -> None:
@@ -168,6 +195,7 @@ def _check_same(before: dict[str, Any], now: dict[str, Any], path: Path) -> None
 def _resume(run: Run) -> None:
     """Puts the run where its last whole checkpoint left it; every rank reads it in the workdir they share."""
     found: Optional[tuple[Path, checkpoints.State]] = None
+    told = ""
     error: Optional[UserError] = None
     try:
         found = checkpoints.last_whole(run.checkpoint_folder)
@@ -175,31 +203,49 @@ def _resume(run: Run) -> None:
             _check_fits(run, found[1])
             checkpoints.restore(found[0], run.variables)
             run.step, run.history = found[1]["step"], found[1]["history"]
+            run.shift = found[1].get("shift", 0)
+            told = _change_ranks(run, found[1]["ranks"])
     except UserError as problem:
         error = problem
     distributed.agree(error)
     steps = distributed.gather(np.array([run.step])).tolist()
     if len(set(steps)) > 1:
-        told = f"the ranks find other checkpoints in it: of steps {steps}"
+        other = f"the ranks find other checkpoints in it: of steps {steps}"
         distributed.agree(
-            UsageError(told, path=run.config.workdir, remedy="put it where all nodes see the same files")
+            UsageError(other, path=run.config.workdir, remedy="put it where all nodes see the same files")
         )
     if distributed.rank() == 0:
         print(
-            f"resuming at step {run.step}" if found else "no checkpoint yet: starting at step 0", flush=True
+            f"resuming at step {run.step}{told}" if found else "no checkpoint yet: starting at step 0",
+            flush=True,
         )
 
 
 def _check_fits(run: Run, state: checkpoints.State) -> None:
     """Raises a UsageError where the steps of a checkpoint would count other batches than those of this run."""
-    if state["ranks"] != distributed.size():
-        problem = f"this run had {state['ranks']} ranks, now there are {distributed.size()}"
-        raise UsageError(problem, path=run.config.workdir, remedy="resume on the same number of ranks")
     if state["data"] != run.data_hash:
         problem = "the train split is not the one that this run began with"
         raise UsageError(
             problem, path=run.config.data, remedy="resume on the same shards; they may lie elsewhere"
         )
+
+
+def _change_ranks(run: Run, before: int) -> str:
+    """Goes on at the same share of the epoch, rounded down to a step; returns what changes."""
+    now, config = distributed.size(), run.config
+    if before == now:
+        return ""
+    records = run.manifest.splits["train"].records
+    steps = sampling.steps_per_epoch(records, before, config.step_patches)
+    epoch, done = divmod(run.step - run.shift, steps)
+    kept = done * run.steps_per_epoch // steps
+    run.shift = run.step - (epoch * run.steps_per_epoch + kept)
+    run.loss_sum.assign(run.loss_sum * (kept / max(done, 1)))
+    scaled = ", learning rate as many times as high as there are ranks" if config.scale_learning_rate else ""
+    return (
+        f", epoch {epoch + 1}, on {now} ranks instead of {before}: {run.steps_per_epoch} steps an epoch instead of "
+        f"{steps}, records in another order{scaled}"
+    )
 
 
 def _epochs(run: Run, request: preemption.Request) -> None:
@@ -215,12 +261,12 @@ def _epochs(run: Run, request: preemption.Request) -> None:
         accumulate=config.accumulate, fp16_allreduce=config.fp16_allreduce,
     )  # fmt: skip
     calls = tf.keras.callbacks.CallbackList([
-        callbacks.LearningRate(run, schedule), callbacks.LossGuard(run), callbacks.RanksInStep(run),
-        callbacks.Progress(run), callbacks.Validation(run), callbacks.Journal(run), callbacks.Checkpoints(run),
-        callbacks.StopWhenAsked(run, request),
+        callbacks.Heart(run), callbacks.LearningRate(run, schedule), callbacks.LossGuard(run),
+        callbacks.RanksInStep(run), callbacks.Progress(run), callbacks.Validation(run), callbacks.Journal(run),
+        callbacks.Checkpoints(run), callbacks.StopWhenAsked(run, request),
     ], model=run.model)  # fmt: skip
     calls.on_train_begin()
-    for epoch in range(run.step // run.steps_per_epoch, config.epochs):
+    for epoch in range(run.position // run.steps_per_epoch, config.epochs):
         calls.on_epoch_begin(epoch)
         for inputs, labels in _batches(run, epoch):
             calls.on_train_batch_begin(run.step)

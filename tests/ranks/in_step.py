@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 
-from jeoparda_tf.training import callbacks, distributed, loop
+from jeoparda_tf.training import callbacks, distributed, loop, preemption
 from jeoparda_tf.training.config import FitConfig
 from tfrecords_tools.errors import DataError
 
@@ -24,7 +26,8 @@ seen["gathered"] = distributed.gather(np.full((rank, 2), rank, np.float32)).toli
 config = FitConfig(
     data=data, workdir=out / "run", model="tiny", bands=("rgb",), batch=4, epochs=2, dropout=0.3
 )
-run = loop._prepare(config)
+run = loop._prepare(config, ExitStack())
+run.watch = Mock()
 weights_before = [weight.numpy().copy() for weight in run.model.weights]
 
 
@@ -44,7 +47,7 @@ class Seen(callbacks.RanksInStep):
 
 
 callbacks.RanksInStep = Seen
-loop._epochs(run)
+loop._epochs(run, preemption.Request())
 seen["trained"] = any((a != b.numpy()).any() for a, b in zip(weights_before, run.model.weights))
 
 # A rank that drifts must be noticed.
