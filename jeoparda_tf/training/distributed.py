@@ -185,5 +185,6 @@ def agree(error: Optional[UserError]) -> None:
 
 def is_peer_failure(error: BaseException) -> bool:
     """Whether a collective failed because another rank is gone."""
-    text = str(error)
-    return bool(_hvd) and ("Horovod" in text or "horovod" in type(error).__module__)
+    # Horovod's operations raise these two, not always with its name; those of TensorFlow that read and compute do not.
+    raised = isinstance(error, (tf.errors.UnknownError, tf.errors.AbortedError)) or "Horovod" in str(error)
+    return bool(_hvd) and raised

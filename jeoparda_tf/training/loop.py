@@ -88,7 +88,7 @@ def _train(run: Run, request: preemption.Request) -> None:
         raise PeerError(problem.exit_code) from problem
     except tf.errors.OpError as problem:
         if distributed.is_peer_failure(problem):
-            raise run.watch.lost() from problem
+            raise run.watch.lost(problem.message) from problem
         if not run.watch.first():
             raise PeerError(1) from problem
         remedy = f"`python -m tfrecords_tools.verify {config.data}` finds damaged shards; then run again with --resume"

@@ -87,8 +87,12 @@ class Watchdog:
         with contextlib.suppress(OSError):  # others are still there
             self.folder.rmdir()
 
-    def lost(self) -> UserError:
-        """Returns what to raise when a collective has failed: the rank that is gone, or silence if that is said."""
+    def lost(self, failure: str) -> UserError:
+        """Returns what to raise when a collective has failed: the rank that is gone, or silence if that is said.
+
+        Args:
+            failure: what the collective says.
+        """
         before, deadline = self._read_all(), time.monotonic() + 2.5
         while not self._gone() and time.monotonic() < deadline:
             time.sleep(_LOOK)
@@ -100,7 +104,7 @@ class Watchdog:
             r for r, beat in self._read_all().items() if beat and beat == before.get(r) and r != self.rank
         ]
         who = f"rank {still[0]} is silent" if still else "a rank has ended or cannot be reached"
-        return self._error(f"{who}: a word among the ranks failed") if self.first() else PeerError(1)
+        return self._error(f"{who}: {failure.strip().splitlines()[-1]}") if self.first() else PeerError(1)
 
     def _watch(self) -> None:
         count, beaten, seen = 0, 0.0, None
