@@ -108,7 +108,7 @@ class Run:
         error = None
         if distributed.rank() == 0:
             state: Logs = {"step": self.step, "score": score, "history": self.history}
-            state |= {"shift": self.shift}
+            state |= {"shift": self.shift, "steps_per_epoch": self.steps_per_epoch}
             state |= {"ranks": distributed.size(), "data": self.data_hash}
             try:
                 checkpoints.save(self.checkpoint_folder, self.variables, state)

@@ -10,9 +10,8 @@ from typing import Any, Optional
 
 import numpy as np
 
-from tfrecords_tools import locks
+from tfrecords_tools import locks, table
 from tfrecords_tools import manifest as manifests
-from tfrecords_tools import table
 from tfrecords_tools.errors import DataError, PeerError, StoppedError, UsageError, UserError
 
 from .. import models
@@ -204,7 +203,7 @@ def _resume(run: Run) -> None:
             checkpoints.restore(found[0], run.variables)
             run.step, run.history = found[1]["step"], found[1]["history"]
             run.shift = found[1].get("shift", 0)
-            told = _change_ranks(run, found[1]["ranks"])
+            told = _change_ranks(run, found[1])
     except UserError as problem:
         error = problem
     distributed.agree(error)
@@ -230,13 +229,12 @@ def _check_fits(run: Run, state: checkpoints.State) -> None:
         )
 
 
-def _change_ranks(run: Run, before: int) -> str:
+def _change_ranks(run: Run, state: checkpoints.State) -> str:
     """Goes on at the same share of the epoch, rounded down to a step; returns what changes."""
-    now, config = distributed.size(), run.config
+    before, now, config = state["ranks"], distributed.size(), run.config
     if before == now:
         return ""
-    records = run.manifest.splits["train"].records
-    steps = sampling.steps_per_epoch(records, before, config.step_patches)
+    steps = state["steps_per_epoch"]
     epoch, done = divmod(run.step - run.shift, steps)
     kept = done * run.steps_per_epoch // steps
     run.shift = run.step - (epoch * run.steps_per_epoch + kept)
