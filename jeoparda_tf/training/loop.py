@@ -239,7 +239,12 @@ def _change_ranks(run: Run, state: checkpoints.State) -> str:
     kept = done * run.steps_per_epoch // steps
     run.shift = run.step - (epoch * run.steps_per_epoch + kept)
     run.loss_sum.assign(run.loss_sum * (kept / max(done, 1)))
-    scaled = ", learning rate as many times as high as there are ranks" if config.scale_learning_rate else ""
+    one = config.learning_rate * config.accumulate
+    scaled = (
+        f", peak learning rate {one * now:g} instead of {one * before:g}"
+        if config.scale_learning_rate
+        else ""
+    )
     return (
         f", epoch {epoch + 1}, on {now} ranks instead of {before}: {run.steps_per_epoch} steps an epoch instead of "
         f"{steps}, records in another order{scaled}"
