@@ -56,7 +56,7 @@ def test_a_turn_is_transposition_then_mirrored_rows_then_mirrored_columns():
             patch = patch.swapaxes(0, 1) if number & 1 else patch
             patch = patch[::-1] if number & 2 else patch
             expected[number] = patch[:, ::-1] if number & 4 else patch
-        turned = augment._orient(tf.constant(array), tf.range(8))
+        turned = augment.orient({"a": tf.constant(array)}, tf.range(8))["a"]
         np.testing.assert_array_equal(turned, expected)
 
 
@@ -101,3 +101,29 @@ def test_inside_tf_data_as_eagerly():
     for name in arrays:
         np.testing.assert_array_equal(eager[0][name], graph[0][name])
     np.testing.assert_array_equal(eager[1], graph[1])
+
+
+def test_without_xla_the_same_patches_come(monkeypatch):
+    arrays = {name: tf.constant(array) for name, array in squares(8).items()}
+    labels = tf.eye(8)
+    compiled = augment.mixup(augment.dihedral(arrays, [3, 4]), labels, [7, 8], 0.3)
+    real = tf.function
+
+    def refuse(function, jit_compile=False, **options):
+        def call(*arguments):
+            raise tf.errors.UnimplementedError(None, None, "no XLA here")
+
+        return call if jit_compile else real(function, **options)
+
+    monkeypatch.setattr(tf, "function", refuse)
+    for cached in (augment._compiled, augment._has_xla):
+        cached.cache_clear()
+    try:
+        assert not augment._has_xla()
+        plain = augment.mixup(augment.dihedral(arrays, [3, 4]), labels, [7, 8], 0.3)
+    finally:
+        for cached in (augment._compiled, augment._has_xla):
+            cached.cache_clear()
+    for name in arrays:
+        np.testing.assert_allclose(plain[0][name], compiled[0][name], rtol=1e-6)
+    np.testing.assert_allclose(plain[1], compiled[1], rtol=1e-6)

