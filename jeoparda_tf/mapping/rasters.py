@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ NODATA = 255
 # Probabilities are stored in whole steps of this.
 STEP = 1 / 250
 _SIDE = 1000  # pixels of a quick-look, at most
+_SHOWN, _WRAP = 12, 42  # classes in its legend, letters of a line there
 
 
 def write(
@@ -131,14 +133,30 @@ def quicklook(
     axes = figure.add_subplot()
     axes.imshow(palette[numbers], interpolation="nearest")
     axes.set_axis_off()
-    labels = ["unclassified", *names]
-    shown = [i for i in np.argsort(-counts, kind="stable")[:12] if counts[i]]
+    entries = legend(names, counts, bool((numbers == NODATA).any()))
     handles = [
-        Patch(
-            facecolor=palette[i] / 255, edgecolor="#666666",
-            label=f"{labels[i] if len(labels[i]) < 44 else labels[i][:42] + ' …'}, {counts[i] / counts.sum():.1%}",
-        )
-        for i in shown
-    ]  # fmt: skip
+        Patch(facecolor=palette[number] / 255, edgecolor="#666666", label=label) for number, label in entries
+    ]
     figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False)
     figure.savefig(out, dpi=110)
+
+
+def legend(names: Sequence[str], counts: np.ndarray, nodata: bool) -> list[tuple[int, str]]:
+    """Returns number and words of the 12 most frequent values of a map, then those of nodata if there is any.
+
+    Args:
+        names: of the classes.
+        counts: pixels of each number of the map, nodata not among them.
+        nodata: whether there are pixels without data.
+    """
+    labels, total = ["unclassified", *names], counts.sum()
+    shown = [int(i) for i in np.argsort(-counts, kind="stable")[:_SHOWN] if counts[i]]
+    entries = [(i, textwrap.fill(f"{labels[i]}, {_percent(counts[i] / total)}", _WRAP)) for i in shown]
+    return entries + ([(NODATA, "no data")] if nodata else [])
+
+
+def _percent(share: float) -> str:
+    """What is there never reads as 0.0 %, what is not all never as 100.0 %."""
+    if share < 0.001:
+        return "< 0.1 %"
+    return "> 99.9 %" if 0.999 < share < 1 else f"{100 * share:.1f} %"
