@@ -6,4 +6,5 @@ NAMES: dict[str, str] = {
     "input": "the pipeline in patches per CPU second, against reading alone and against int64 lists",
     "step": "training fed by the pipeline, from memory, and as keras.applications has it",
     "scaling": "ranks against one rank, seconds in allreduce, projection to more",
+    "startup": "from launch to first step, and what it is spent on",
 }
