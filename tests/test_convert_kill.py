@@ -8,9 +8,11 @@ import random
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import pytest
@@ -18,12 +20,26 @@ import pytest
 from jeoparda_tf.conversion.run import convert
 from tests import archives
 from tests.archives import LABELS
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, faults
 from tests.conversions import hashes, read_back, v1_config
 from tfrecords_tools.errors import DataError
 from tfrecords_tools.manifest import Manifest
 
 PATCHES, SHARDS = 60, 10
+FOLDERS, TAR = "BigEarthNet-v1.0", "BigEarthNet-S2-v1.0.tar"
+
+
+class Point(NamedTuple):
+    """When a conversion is killed: so many seconds after so many shards have been finished."""
+
+    archive: str
+    finished: int
+    delay: float
+
+
+_chance = random.Random(0)
+# With the four over MPI, in test_convert_engines, these are twenty.
+POINTS = [Point(FOLDERS if i % 2 else TAR, i * SHARDS // 16, _chance.uniform(0, 0.2)) for i in range(16)]
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +63,17 @@ def whole(root: Path) -> dict[str, str]:
     return hashes(root / "whole")
 
 
-def _start(root: Path, out: Path, *flags: str) -> subprocess.Popen[str]:
+@pytest.fixture(scope="module")
+def whole_of_tar(root: Path) -> dict[str, str]:
+    with tarfile.open(root / TAR, "w", dereference=True) as archive:  # files, though they are links
+        archive.add(root / FOLDERS, FOLDERS)
+    convert(v1_config(root, root / "whole_of_tar", archive=root / TAR, shards=SHARDS))
+    return hashes(root / "whole_of_tar")
+
+
+def _start(root: Path, out: Path, *flags: str, archive: str = FOLDERS) -> subprocess.Popen[str]:
     # rasterio, the slower one: more moments to be killed at.
-    command = [sys.executable, "-m", "jeoparda_tf.convert", root / "BigEarthNet-v1.0", out, "--splits", root]
+    command = [sys.executable, "-m", "jeoparda_tf.convert", root / archive, out, "--splits", root]
     options = ["--shards", SHARDS, "--reader", "rasterio", "--workers", 2, *flags]
     return subprocess.Popen(
         [str(part) for part in [*command, *options]],
@@ -62,8 +86,8 @@ def _start(root: Path, out: Path, *flags: str) -> subprocess.Popen[str]:
     )
 
 
-def _run(root: Path, out: Path, *flags: str) -> tuple[int, str]:
-    process = _start(root, out, *flags)
+def _run(root: Path, out: Path, *flags: str, archive: str = FOLDERS) -> tuple[int, str]:
+    process = _start(root, out, *flags, archive=archive)
     printed, _ = process.communicate(timeout=120)
     return process.returncode, printed
 
@@ -79,25 +103,32 @@ def _left_alone(children: list[psutil.Process]) -> list[psutil.Process]:
     return psutil.wait_procs(children, timeout=20)[1]
 
 
-def test_killed_at_random_moments_ends_with_the_same_bytes(
-    root: Path, whole: dict[str, str], tmp_path: Path
+@pytest.mark.faults
+@pytest.mark.parametrize("point", faults(POINTS, 4), ids=str)
+def test_killed_at_a_random_point_ends_with_the_same_bytes(
+    root: Path, whole: dict[str, str], whole_of_tar: dict[str, str], tmp_path: Path, point: Point
 ) -> None:
-    out = tmp_path / "out"
-    chance = random.Random(0)
-    children: list[psutil.Process] = []
-    for _ in range(5):
-        process = _start(root, out)
-        _wait_for(out, "*.tmp", process)
-        time.sleep(chance.uniform(0, 0.4))
-        children += psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        process.kill()
-        process.communicate()
-        if (out / "manifest.json").exists():  # then all is there
-            assert whole.items() <= hashes(out).items()
+    out, expected = tmp_path / "out", whole_of_tar if point.archive.endswith(".tar") else whole
+    process = _start(root, out, archive=point.archive)
+    deadline = time.monotonic() + 120
+    while len(list(out.glob("*.tfrecord"))) < point.finished or not list(out.glob("*.tmp")):
+        if process.poll() is not None or time.monotonic() > deadline:
+            break
+        time.sleep(0.001)
+    time.sleep(point.delay)
+    children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+    process.kill()
+    printed, _ = process.communicate()
+    assert process.returncode in (-signal.SIGKILL, 0), printed
     assert not _left_alone(children)  # workers that live on would write beside those of the next run
-    status, printed = _run(root, out)
+    left = hashes(out)
+    # What has its name is whole, and the manifest is there only when all else is.
+    named = {name: digest for name, digest in left.items() if name.endswith(".tfrecord")}
+    assert named.items() <= expected.items()
+    assert expected.items() <= left.items() or "manifest.json" not in left
+    status, printed = _run(root, out, archive=point.archive)
     assert status == 0, printed
-    assert hashes(out) == whole
+    assert hashes(out) == expected
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
