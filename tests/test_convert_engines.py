@@ -18,7 +18,7 @@ from jeoparda_tf.conversion import lock, tasks
 from jeoparda_tf.conversion.run import convert
 from jeoparda_tf.conversion.tasks import Task
 from tests.archives import v1_name
-from tests.conftest import REPOSITORY, need_engine, need_module
+from tests.conftest import REPOSITORY, faults, need_engine, need_module
 from tests.conversions import hashes, v1_config
 from tfrecords_tools import locks
 from tfrecords_tools.errors import DataError, UsageError
@@ -73,13 +73,17 @@ def test_mpi_tells_of_a_fault_and_of_a_wrong_start(v1: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.faults
-def test_mpi_killed_ends_with_the_same_bytes(v1: Path, whole: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("delay", faults([0.0, 0.02, 0.05, 0.1], 1))
+def test_mpi_killed_ends_with_the_same_bytes(
+    v1: Path, whole: dict[str, str], tmp_path: Path, delay: float
+) -> None:
     out = tmp_path / "out"
     process = _mpi(v1, out)
     deadline = time.monotonic() + 120
     while not list(out.glob(".conversion/*.lock")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
     assert process.poll() is None, process.communicate()[0]
+    time.sleep(delay)
     children = psutil.Process(process.pid).children(recursive=True)
     for victim in [process, *children]:
         with contextlib.suppress(psutil.NoSuchProcess):
