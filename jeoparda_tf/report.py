@@ -1,10 +1,12 @@
-"""Draws pictures of a run that was evaluated, and one page with all of them.
+"""Draws pictures of a run that was evaluated, and one page with all of them; or compares several runs.
 
 python -m jeoparda_tf.report --workdir RUN
+python -m jeoparda_tf.report --compare RUN RUN -o FOLDER
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +22,52 @@ if TYPE_CHECKING:
     from .figures.evaluation import Evaluation
     from .figures.style import Picture
 
+# Columns of a table in a log.
+_LOG_WIDTH = 160
+
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """Which run, which split."""
+    """Which run or runs, which split."""
 
-    workdir: Path = option("directory of a run, as `fit` wrote it; the report goes into its folder report/")
+    workdir: Optional[Path] = option(
+        "directory of a run, as `fit` wrote it; the report goes into its folder report/", None
+    )
+    compare: tuple[Path, ...] = option("runs for one table and one picture", (), nargs="+")
+    out: Path = option("folder of the comparison", Path("comparison"), short="-o")
     split: str = option("split that was evaluated", "test")
+
+
+def compare(config: ReportConfig) -> Path:
+    """Prints the table of several runs, and writes it and a picture.
+
+    Returns:
+        the folder.
+
+    Raises:
+        UsageError: there are fewer than two runs, one is none or was not evaluated, or the folder cannot be written.
+        DataError: a file of a run is damaged.
+    """
+    from rich.console import Console
+
+    from .figures import comparison
+    from .training import workdir
+
+    rows = comparison.lines(config.compare, config.split)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _LOG_WIDTH
+    console.print(comparison.table(rows))
+    png = comparison.draw(rows).png()
+    try:
+        config.out.mkdir(parents=True, exist_ok=True)
+        (config.out / "comparison.png").write_bytes(png)
+        workdir.write_text(
+            config.out / "comparison.json", json.dumps(comparison.to_json(rows), indent=1) + "\n"
+        )
+    except OSError as error:
+        raise UsageError(f"cannot be written: {error.strerror}", path=config.out) from error
+    return config.out
 
 
 def report(config: ReportConfig) -> tuple[Path, Optional[str]]:
@@ -42,6 +83,8 @@ def report(config: ReportConfig) -> tuple[Path, Optional[str]]:
     from .figures import curves, evaluation, page, summary
     from .training import workdir
 
+    if config.workdir is None:
+        raise UsageError("no run is given", remedy="give --workdir RUN, or --compare RUN RUN")
     settings = workdir.read_config(config.workdir)
     found = evaluation.read(config.workdir, config.split)
     history = curves.read_history(config.workdir / workdir.HISTORY)
@@ -82,6 +125,11 @@ def _draw(found: Evaluation, history: dict[str, np.ndarray]) -> tuple[list[Pictu
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Parses the flags, writes the report, says where it is."""
     config = cli.parse(ReportConfig, "python -m jeoparda_tf.report", __doc__, argv)
+    if config.compare:
+        if config.workdir:
+            raise UsageError("--workdir and --compare do not go together")
+        print(f"comparison: {compare(config)}")
+        return
     page, left_out = report(config)
     if left_out:
         print(f"without example patches: {left_out}")

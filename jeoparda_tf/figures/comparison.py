@@ -1,0 +1,167 @@
+"""Several runs side by side: what was set differently, what they score, what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfrecords_tools.errors import UsageError
+
+from ..scoring.scores import score
+from ..training import workdir as runs
+from . import curves, evaluation, style
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+# Settings that say where and how a run was carried out, not what was learned.
+_ASIDE = {"data", "stage", "keep", "checkpoint_every", "evaluate_batch", "shuffle_buffer"}
+_SCORES = ("F1 micro", "F1 macro", "AP micro", "AP macro")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One run.
+
+    Attributes:
+        run: its workdir.
+        differs: the settings that are not the same in all runs, as `name value`.
+        scores: by the names in the table.
+        parameters: numbers of the model that are trained.
+        images_per_second: median over the epochs, all ranks together; NaN where the history has none.
+        epochs: that were finished.
+        about: what the scores are of: split, data, nomenclature, patches.
+        origin: of that data; "BigEarthNet", or what stands in for it.
+    """
+
+    run: Path
+    differs: str
+    scores: Mapping[str, float]
+    parameters: int
+    images_per_second: float
+    epochs: int
+    about: tuple[str, str, str, int]
+    origin: str
+
+
+def lines(workdirs: Sequence[Path], split: str) -> list[Line]:
+    """Reads the runs.
+
+    Raises:
+        UsageError: there are fewer than two; a folder is no workdir, or the split was not evaluated.
+        DataError: a file of a run is damaged.
+    """
+    if len(workdirs) < 2:
+        raise UsageError("--compare needs at least two runs")
+    settings = [runs.read_config(path) for path in workdirs]
+    names = sorted({name for config in settings for name in config} - _ASIDE)
+    changed = [name for name in names if len({str(config.get(name)) for config in settings}) > 1]
+    return [_line(path, config, changed, split) for path, config in zip(workdirs, settings)]
+
+
+def _line(path: Path, config: Mapping[str, Any], changed: Sequence[str], split: str) -> Line:
+    found, history = evaluation.read(path, split), curves.read_history(path / runs.HISTORY)
+    result = score(found.labels, found.scores, found.thresholds)
+    micro, macro = result.micro, result.macro
+    numbers = (micro.f1, macro.f1, micro.average_precision, macro.average_precision)
+    rates = history.get("images_per_second", np.empty(0))
+    return Line(
+        run=path,
+        differs=", ".join(f"{name} {_plain(config.get(name))}" for name in changed) or "nothing",
+        scores=dict(zip(_SCORES, numbers)),
+        parameters=_parameters(path),
+        images_per_second=float(np.nanmedian(rates)) if np.isfinite(rates).any() else float("nan"),
+        epochs=len(history["epoch"]),
+        about=(split, str(found.data), found.nomenclature, len(found.labels)),
+        origin=found.origin,
+    )
+
+
+def _plain(value: Any) -> str:
+    return "+".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _parameters(workdir: Path) -> int:
+    from .. import models
+
+    model = models.build(runs.read_spec(workdir))
+    return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+
+
+def warning(rows: Sequence[Line]) -> str:
+    """Says what makes the scores of the runs no comparison; empty where they are of the same patches and classes."""
+    different = [
+        name
+        for name, values in zip(
+            ("data", "nomenclature", "patches"), list(zip(*(row.about for row in rows)))[1:]
+        )
+        if len(set(values)) > 1
+    ]
+    return f"Not the same {' and '.join(different)}: these scores do not compare." if different else ""
+
+
+def _note(rows: Sequence[Line]) -> str:
+    split, _, nomenclature, patches = rows[0].about
+    others = sorted({row.origin for row in rows} - {"BigEarthNet"})
+    origin = f"Not BigEarthNet: {', '.join(others)}. " if others else ""
+    return origin + (warning(rows) or f"{split} split, {patches:,} patches, {nomenclature}.")
+
+
+def table(rows: Sequence[Line]) -> Table:
+    """Returns one line a run."""
+    from rich import box
+    from rich.table import Table
+
+    out = Table(title=_note(rows), title_justify="left", box=box.SIMPLE_HEAD)
+    out.add_column("run", overflow="fold")
+    out.add_column("differs in", overflow="fold")
+    for heading in (*_SCORES, "parameters", "images/s", "epochs"):
+        out.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        scores = (f"{row.scores[name]:.3f}" for name in _SCORES)
+        rate = "-" if np.isnan(row.images_per_second) else f"{row.images_per_second:,.0f}"
+        out.add_row(str(row.run), row.differs, *scores, f"{row.parameters:,}", rate, str(row.epochs))
+    return out
+
+
+def draw(rows: Sequence[Line]) -> style.Picture:
+    """Draws micro and macro F1 of every run on one scale."""
+    figure = style.canvas(1.6 + 0.55 * len(rows), "F1 of the runs", _note(rows))
+    axes = style.plain(figure.subplots(), "x")
+    places = np.arange(len(rows))[::-1]
+    for name, colour, marker in (("F1 micro", style.BLUE, "o"), ("F1 macro", style.VERMILION, "s")):
+        values = [row.scores[name] for row in rows]
+        axes.plot(values, places, marker, color=colour, markersize=8, label=name)
+    axes.set_yticks(places, [style.wrapped(_label(row, rows), 26) for row in rows])
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.set_xlim(0, 1)
+    figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=style.SMALL)
+    said = "; ".join(
+        f"{row.run.name} {row.scores['F1 micro']:.3f} and {row.scores['F1 macro']:.3f}" for row in rows
+    )
+    caption = (
+        "Micro F1: of counts summed over classes. Macro F1: mean over all classes, each counting the same."
+    )
+    return style.Picture("comparison", "F1 of the runs", caption, f"Micro and macro F1: {said}.", figure)
+
+
+def _label(row: Line, rows: Sequence[Line]) -> str:
+    same = sum(other.run.name == row.run.name for other in rows) > 1
+    return str(row.run) if same else row.run.name
+
+
+def to_json(rows: Sequence[Line]) -> list[dict[str, Any]]:
+    """Returns the lines as plain values; what is not known is None."""
+    return [
+        {
+            "run": str(row.run), "differs": row.differs, **row.scores, "parameters": row.parameters,
+            "images_per_second": None if np.isnan(row.images_per_second) else row.images_per_second,
+            "epochs": row.epochs, **dict(zip(("split", "data", "nomenclature", "patches"), row.about)),
+            "origin": row.origin,
+        }
+        for row in rows
+    ]  # fmt: skip
