@@ -17,8 +17,13 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Parses the command line, converts, prints what came out."""
     config = cli.parse(ConvertConfig, "python -m jeoparda_tf.convert", __doc__, argv)
     from jeoparda_tf.conversion.run import convert
-    from jeoparda_tf.conversion.summary import print_summary
+    from jeoparda_tf.conversion.summary import print_preview, print_summary
 
+    if config.dry_run:
+        from jeoparda_tf.conversion.preview import preview
+
+        print_preview(preview(config), config)
+        return 0
     try:
         outcome = convert(config)
     except KeyboardInterrupt:

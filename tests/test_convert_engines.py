@@ -70,6 +70,7 @@ def test_mpi_tells_of_a_fault_and_of_a_wrong_start(v1: Path, tmp_path: Path) -> 
     printed, _ = process.communicate(timeout=240)
     assert process.returncode == 2, printed
     assert "not started by mpi4py.futures\n  start it so: mpirun -n 64 python -m mpi4py.futures" in printed
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.faults

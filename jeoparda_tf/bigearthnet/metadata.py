@@ -43,6 +43,16 @@ class Metadata:
         """Returns the label names of patches; the table stays in Arrow's memory, 1.5 million strings would not fit."""
         return [row or [] for row in self._column("labels", names)]
 
+    def label_counts(self, names: Sequence[str]) -> dict[str, int]:
+        """Returns how many of some patches have each label, by label."""
+        from pyarrow import compute
+
+        rows = self._tables["labels"].take([self._rows[name] for name in names])
+        return {
+            entry["values"]: entry["counts"]
+            for entry in compute.value_counts(compute.list_flatten(rows)).to_pylist()
+        }
+
     def s1(self, names: Sequence[str]) -> dict[str, str]:
         """Returns the Sentinel-1 partners by patch name; patches without one are left out."""
         return {name: s1 for name, s1 in zip(names, self._column("s1_name", names)) if s1}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, Optional
 
 from tfrecords_tools.cli import option
+from tfrecords_tools.errors import UsageError
 
 _PATCHES, _RECORDS, _WORK = "which patches", "what a record holds", "how it is done"
 
@@ -79,6 +80,9 @@ class ConvertConfig:
         "at a faulty patch: stop, or leave it out and list it in quarantine.json", "stop", group=_WORK
     )
     force: bool = option("start over: remove what an earlier conversion left in OUT", False, group=_WORK)
+    dry_run: bool = option(
+        "write nothing: print what would be done, and how long it would take", False, group=_WORK
+    )
     executor: Literal["processes", "mpi"] = option(
         "worker processes of this machine, or the ranks of mpirun -n N python -m mpi4py.futures -m jeoparda_tf.convert",
         "processes",
@@ -93,3 +97,14 @@ class ConvertConfig:
     finish: bool = option(
         "convert nothing: check that all tasks are done and write the manifest", False, group=_WORK
     )
+
+
+def worker_count(config: ConvertConfig) -> int:
+    """Returns how many worker processes are asked for.
+
+    Raises:
+        UsageError: fewer than one.
+    """
+    if config.workers is not None and config.workers < 1:
+        raise UsageError(f"--workers {config.workers}: at least one is needed")
+    return config.workers or cores()

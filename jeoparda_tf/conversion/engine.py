@@ -84,11 +84,8 @@ def processes(workers: int) -> Iterator[Pool]:
             raise
 
 
-@contextmanager
-def mpi() -> Iterator[Pool]:
-    """A pool of all ranks of `mpirun` but this one, which hands out the jobs.
-
-    An error inside the block lets the other ranks finish the shards they are at: MPI cannot stop one of them.
+def mpi_futures() -> Any:
+    """Returns the module mpi4py.futures, once it is seen that this process can hand out jobs to other ranks.
 
     Raises:
         UsageError: mpi4py is missing, or this is not the first rank of `python -m mpi4py.futures`.
@@ -105,7 +102,19 @@ def mpi() -> Iterator[Pool]:
         raise UsageError(
             "--executor mpi was not started by mpi4py.futures", remedy=f"start it so: {MPI_COMMAND}"
         )
-    with futures.MPIPoolExecutor(main=False) as executor:
+    return futures
+
+
+@contextmanager
+def mpi() -> Iterator[Pool]:
+    """A pool of all ranks of `mpirun` but this one, which hands out the jobs.
+
+    An error inside the block lets the other ranks finish the shards they are at: MPI cannot stop one of them.
+
+    Raises:
+        UsageError: as `mpi_futures`.
+    """
+    with mpi_futures().MPIPoolExecutor(main=False) as executor:
         try:
             yield Pool(executor, 2 * executor.num_workers)
         except BaseException:

@@ -19,7 +19,7 @@ from tfrecords_tools.errors import DataError, UsageError
 from tfrecords_tools.manifest import Manifest
 
 from . import engine, plan, tasks
-from .config import ConvertConfig, cores
+from .config import ConvertConfig, worker_count
 from .engine import Pool
 from .faults import Faults
 from .finish import finish
@@ -97,8 +97,10 @@ def convert(config: ConvertConfig, pool: Optional[AbstractContextManager[Pool]] 
 
 
 def _convert(config: ConvertConfig, pool: Optional[AbstractContextManager[Pool]]) -> Outcome:
-    workers, task = _workers(config), tasks.parse(config.task)
+    workers, task = worker_count(config), tasks.parse(config.task)
     _check_task(config)
+    if config.executor == "mpi":
+        engine.mpi_futures()  # before planning, which takes a while
     archive = archives.open_archive(config.archive, config.s1)
     faults = Faults(config.on_error == "skip")
     planned = make_plan(config, archive, faults)
@@ -203,12 +205,6 @@ def _nomenclature(config: ConvertConfig, archive: Archive) -> str:
     if config.nomenclature == "auto":
         return "clc43" if archive.layout == "v1" else "ben19"
     return config.nomenclature
-
-
-def _workers(config: ConvertConfig) -> int:
-    if config.workers is not None and config.workers < 1:
-        raise UsageError(f"--workers {config.workers}: at least one is needed")
-    return config.workers or cores()
 
 
 def _convert_shards(

@@ -7,6 +7,7 @@ from tfrecords_tools.manifest import FILE_NAME, TABLE_NAME
 
 from .config import ConvertConfig
 from .output import QUARANTINE
+from .preview import Preview
 from .run import Outcome
 
 _LAYOUTS = {"v1": "version 1 (a folder a patch)", "v2": "version 2 (reBEN: tiles and metadata.parquet)"}
@@ -46,3 +47,45 @@ def print_summary(outcome: Outcome, config: ConvertConfig) -> None:
     print(f"shards, {FILE_NAME} and {TABLE_NAME} are in {out}")
     print(f"next: python -m tfrecords_tools.show {out}")
     print(f"      python -m jeoparda_tf.fit --data {out} --workdir RUN")
+
+
+def print_preview(preview: Preview, config: ConvertConfig) -> None:
+    """Prints what would be done, and the time that it would take."""
+    from rich.table import Table
+
+    title = f"would convert: {_LAYOUTS[preview.archive.layout]}, {preview.nomenclature.name}"
+    table = Table("split", title=title, title_justify="left")
+    for column in ("patches", "shards", "MB"):
+        table.add_column(column, justify="right")
+    for name, split in preview.splits.items():
+        table.add_row(name, f"{split.patches:,}", f"{split.shards:,}", f"{split.bytes / 1e6:,.1f}")
+    cli.console().print(table)
+    counts = {name: split.label_counts for name, split in preview.splits.items() if split.label_counts}
+    if counts:
+        classes = Table("class")
+        for split_name in counts:
+            classes.add_column(split_name, justify="right")
+        for index, name in enumerate(preview.nomenclature.classes):
+            classes.add_row(name, *(f"{own[index]:,}" for own in counts.values()))
+        cli.console().print(classes)
+    else:
+        print("classes: not known yet; version 1 has the labels in a file of each patch")
+    for reason, count in preview.excluded.items():
+        print(f"left out: {count:,} {reason}")
+    size = sum(split.bytes for split in preview.splits.values())
+    print(f"{config.out} would hold {preview.files:,} files, {size / 1e9:,.2f} GB of shards")
+    for fault in preview.faults[:3]:
+        print(f"faulty, in the sample: {fault.file}: {fault.reason}")
+    if preview.seconds is None:
+        print(f"time: not known, since none of {preview.sampled} patches could be read")
+    else:
+        print(
+            f"time: about {_duration(preview.seconds / preview.workers)} with {preview.workers} workers, "
+            f"{_duration(preview.seconds)} with one, as for a sample of {preview.sampled} patches"
+        )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,80 @@
+"""--dry-run: what it tells is what the conversion then does, and it leaves nothing behind."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from jeoparda_tf import convert as command
+from jeoparda_tf.conversion.config import ConvertConfig
+from jeoparda_tf.conversion.preview import preview
+from jeoparda_tf.conversion.run import convert
+from tests.archives import v1_name, v2_name
+from tests.conversions import V1_SPLITS, v1_config, v2_config
+from tfrecords_tools import manifest as manifests
+from tfrecords_tools.errors import UsageError
+
+
+def _holds_afterwards(config: ConvertConfig, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    told = preview(config)
+    assert sorted(tmp_path.rglob("*")) == before
+    convert(config)
+    found = manifests.read(config.out)
+    assert told.nomenclature == found.nomenclature
+    assert list(told.splits) == list(found.splits)
+    for name, split in found.splits.items():
+        expected = (split.records, len(split.shards), sum(shard.bytes for shard in split.shards))
+        assert told.splits[name][:3] == expected
+        counts = told.splits[name].label_counts
+        assert counts is None if told.archive.layout == "v1" else counts == split.label_counts
+    assert told.excluded == found.excluded
+    assert told.files == len(list(config.out.iterdir()))
+    assert told.seconds is not None
+    assert told.seconds > 0
+    assert not told.faults
+
+
+def test_version_1_with_sentinel_1(v1: Path, tmp_path: Path) -> None:
+    config = v1_config(v1, tmp_path / "out", s1=v1 / "BigEarthNet-S1-v1.0", workers=2)
+    _holds_afterwards(config, tmp_path)
+    assert preview(config).workers == 2
+
+
+def test_version_2_with_maps_and_without_validation(v2: Path, tmp_path: Path) -> None:
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    for split, names in {"train": [0, 1, 2, 3], "val": [], "test": [7]}.items():
+        (lists / f"{split}.csv").write_text("".join(f"{v2_name(i)}\n" for i in names))
+    _holds_afterwards(v2_config(v2, tmp_path / "out", splits=lists, reference_maps=True), tmp_path)
+
+
+def test_a_faulty_list_counts_as_the_conversion_counts(v1: Path, tmp_path: Path) -> None:
+    listed = (v1 / "test.csv").read_text()
+    (v1 / "test.csv").unlink()  # a link to the shared one
+    (v1 / "test.csv").write_text(f"{listed}{v1_name(0)}\nS2A_MSIL2A_20170613T101031_1_1\n")
+    _holds_afterwards(v1_config(v1, tmp_path / "out", on_error="skip"), tmp_path)
+
+
+def test_faults_of_the_sample_are_told(v1: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = [str(v1 / "BigEarthNet-v1.0"), str(tmp_path / "out"), "--splits", str(v1), "--dry-run"]
+    (v1 / "BigEarthNet-v1.0" / v1_name(0) / f"{v1_name(0)}_B05.tif").unlink()
+    assert command.main(flags) == 0
+    printed = capsys.readouterr().out
+    assert f"{v1_name(0)}_B05.tif: missing" in printed
+    assert "as for a sample of 8 patches" in printed
+    for name in V1_SPLITS["train"]:
+        shutil.rmtree(v1 / "BigEarthNet-v1.0" / name)
+        (v1 / "BigEarthNet-v1.0" / name).mkdir()
+    assert command.main(flags) == 0
+    assert "none of 8 patches could be read" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_conversion_refuses_is_refused(v1: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="at least one is needed"):
+        preview(v1_config(v1, tmp_path / "out", workers=0))
+    with pytest.raises(UsageError, match="version 1 holds no split"):
+        preview(v1_config(v1, tmp_path / "out", splits=None))
