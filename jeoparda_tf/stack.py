@@ -23,8 +23,8 @@ if importlib.util.find_spec("tf_keras") is not None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps back what libraries write to stderr, as TensorFlow 2.18 does at any log level; shows it on failure."""
+def quiet() -> Iterator[None]:
+    """Keeps back what libraries write to stderr, whatever the log level; shows it on failure."""
     kept = os.dup(2)
     with tempfile.TemporaryFile("w+") as notes:
         os.dup2(notes.fileno(), 2)
@@ -40,7 +40,7 @@ def _quiet() -> Iterator[None]:
             os.close(kept)
 
 
-with _quiet():
+with quiet():
     import tensorflow as tf
 
 

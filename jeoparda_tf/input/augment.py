@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from typing import Any, Callable
 
-from ..stack import tf
+from ..stack import quiet, tf
 
 Arrays = dict[str, Any]
 
@@ -109,7 +109,7 @@ def _compiled(function: Callable[..., Any]) -> Any:
 
 @functools.cache
 def _has_xla() -> bool:
-    with tf.init_scope(), tf.device("CPU"):
+    with quiet(), tf.init_scope(), tf.device("CPU"):  # XLA announces its first compilation
         try:
             tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(0))
         except tf.errors.OpError:
