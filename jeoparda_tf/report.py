@@ -106,7 +106,7 @@ def report(config: ReportConfig) -> tuple[Path, Optional[str]]:
 
 
 def _draw(found: Evaluation, history: dict[str, np.ndarray]) -> tuple[list[Picture], Optional[str]]:
-    from .figures import classes, confusion, curves, patches, precision_recall
+    from .figures import classes, confusion, curves, patches, precision_recall, signatures
 
     pictures = [
         curves.draw(history, found.run_note),
@@ -116,7 +116,8 @@ def _draw(found: Evaluation, history: dict[str, np.ndarray]) -> tuple[list[Pictu
         confusion.draw(found),
     ]
     try:
-        return [*pictures, patches.draw(found, *patches.examples(found))], None
+        examples = patches.draw(found, *patches.examples(found))
+        return [*pictures, signatures.draw(found, signatures.read(found)), examples], None
     except DataError as error:
         # The shards may have been moved or removed long since; all the rest is in the workdir.
         return pictures, str(error)
@@ -132,7 +133,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         return
     page, left_out = report(config)
     if left_out:
-        print(f"without example patches: {left_out}")
+        print(f"without signatures and example patches: {left_out}")
     print(f"report: {page}")
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.metrics import f1_score, precision_recall_curve
 
 from jeoparda_tf.bigearthnet.nomenclature import BEN19, CLC43
-from jeoparda_tf.figures import classes, confusion, curves, page, patches, precision_recall, style
+from jeoparda_tf.figures import classes, confusion, curves, page, patches, precision_recall, signatures, style
 from jeoparda_tf.figures.evaluation import Evaluation, read
 from tests import runs
 from tfrecords_tools.errors import DataError, UsageError
@@ -382,3 +382,35 @@ class TestEvaluation:
             read(run, "val")
         assert "jeoparda_tf.evaluate" in str(caught.value)
         assert "--split val" in str(caught.value)
+
+
+class TestSignatures:
+    def test_by_hand(self) -> None:
+        features = (
+            Feature("fine", "uint16", (2, 2, 2), 10, (Band("B", 800.0), Band("A", 500.0))),
+            Feature("radar", "float32", (2, 2, 1), 10, (Band("VV"),)),
+        )
+        pixels = [np.array([[[1, 10], [3, 10]], [[1, 10], [3, 10]]]), np.full((2, 2, 2), 6)]
+        records = [
+            {"fine": array, "radar": np.zeros((2, 2, 1)), "labels": np.array(labels)}
+            for array, labels in zip(pixels, ([1, 1, 0], [0, 1, 0]))
+        ]
+        found = signatures.measure(records, features, 3)
+        assert found.bands == ("A", "B")
+        assert found.wavelengths.tolist() == [500, 800]
+        assert found.patches.tolist() == [1, 2, 0]
+        # The second class: patch means (10, 2) and (6, 6).
+        np.testing.assert_allclose(found.mean[:2], [[10, 2], [8, 4]])
+        np.testing.assert_allclose(found.spread[:2], [[0, 0], [2, 2]])
+        assert np.isnan(found.mean[2]).all()
+
+    def test_draws_the_most_frequent_classes_of_the_shards(self, evaluation: Evaluation) -> None:
+        found = signatures.read(evaluation)
+        assert found.patches.tolist() == evaluation.labels.sum(0).tolist()
+        picture = signatures.draw(evaluation, found)
+        assert_drawn(picture)
+        panels = [axes for axes in picture.figure.axes if axes.lines]
+        first = int(np.argmax(found.patches))
+        assert len(panels) == 8
+        np.testing.assert_allclose(panels[0].lines[0].get_ydata(), found.mean[first] / 10_000)
+        assert f", {found.patches[first]:,}" in panels[0].get_title("left")

@@ -30,6 +30,7 @@ PICTURES = [
     "f1-by-class",
     "precision-recall",
     "confusion",
+    "signatures",
     "examples",
 ]
 # Asks the page, in a frame as narrow as a phone, what a reader would stumble over.
@@ -182,7 +183,7 @@ def test_chromium_draws_it(finished: Path, tmp_path: Path) -> None:
 def test_without_the_data_it_says_so(unreported: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(unreported.parent / "data")
     report.main(["--workdir", str(unreported)])
-    assert "without example patches" in capsys.readouterr().out
+    assert "without signatures and example patches" in capsys.readouterr().out
     page = (unreported / "report" / "index.html").read_text()
     assert "Left out:" in page
     assert str(unreported.parent / "data") in page
