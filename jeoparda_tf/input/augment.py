@@ -101,8 +101,8 @@ def _mix(arrays: Arrays, labels: Any, weight: Any) -> tuple[Arrays, Any]:
 def _compiled(function: Callable[..., Any]) -> Any:
     """Returns a function as XLA compiles it, once for a process: one loop over the pixels instead of one an operation.
 
-    Measured on one core, patches of 12 bands: orientation 46 us instead of 140, mixing 28 us instead of 150. A
-    TensorFlow without XLA for this machine runs the same function uncompiled.
+    Seen for patches of 12 bands: orienting alone 46 us of CPU instead of 138, mixup in the pipeline 88 us instead of
+    171. A TensorFlow without XLA for this machine runs the same function uncompiled.
     """
     return tf.function(function, jit_compile=_has_xla())
 
