@@ -85,6 +85,9 @@ def _train(run: Run, request: preemption.Request) -> None:
         if run.watch.first():
             raise
         raise PeerError(problem.exit_code) from problem
+    except OSError as problem:  # of rank 0, which keeps the history
+        remedy = "free some space, then run the same command with --resume"
+        raise DataError(f"cannot be written: {problem}", path=config.workdir, remedy=remedy) from problem
     except tf.errors.OpError as problem:
         if distributed.is_peer_failure(problem):
             raise run.watch.lost(problem.message) from problem
