@@ -88,7 +88,8 @@ class Run:
             return
         if distributed.rank() != 0:
             raise PeerError(1)
-        worst, column = np.argwhere(~np.isfinite(of_all))[0]
+        # The loss first: the weights are the same on all ranks, whoever spoilt them.
+        column, worst = np.argwhere(~np.isfinite(of_all.T))[0]
         what = ("the loss is", "the weights sum to")[column]
         raise DataError(
             f"{what} {of_all[worst, column]} by step {self.step} (first on rank {worst})",
