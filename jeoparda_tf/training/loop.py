@@ -68,14 +68,10 @@ def train(config: FitConfig) -> Path:
 
 
 def _train(run: Run, request: preemption.Request) -> None:
-    config, error = run.config, None
+    config = run.config
     try:
-        try:
-            if config.stage:
-                run.data = staging.stage(config.data, run.manifest, config.stage)
-        except UserError as problem:
-            error = problem
-        distributed.agree(error)
+        if config.stage:
+            _stage(run, config.stage)
         if config.resume:
             _resume(run)
         _epochs(run, request)
@@ -97,6 +93,15 @@ def _train(run: Run, request: preemption.Request) -> None:
         raise DataError(
             f"rank {distributed.rank()}, step {run.step}: {problem.message}", path=config.data, remedy=remedy
         ) from problem
+
+
+def _stage(run: Run, folder: Path) -> None:
+    error = None
+    try:
+        run.data = staging.stage(run.config.data, run.manifest, folder)
+    except UserError as problem:
+        error = problem
+    distributed.agree(error)
 
 
 def _prepare(config: FitConfig, open_files: ExitStack) -> Run:
