@@ -30,6 +30,8 @@ from .training import workdir
 T = TypeVar("T")
 # Columns of a table in a log: the longest class name takes two lines.
 _LOG_WIDTH = 110
+# Records that --fine-tune-masks shuffles at once, of 190 kB each.
+_SHUFFLE = 512
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,12 @@ class EvaluateConfig:
     batch: int = option("patches of one rank at a time", 64)
     masks: bool = option("score maps of the patches against their reference maps, instead of names", False)
     stride: Literal["32", "16", "8"] = option("with --masks: pixels between two places that are named", "8")
+    fine_tune_masks: bool = option(
+        "with --masks: train the last layer on the train split's maps first", False
+    )
+    mask_head: bool = option("with --masks: take the last layer that --fine-tune-masks trained before", False)
+    mask_epochs: int = option("of --fine-tune-masks", 5)
+    mask_learning_rate: float = option("of --fine-tune-masks (Adam)", 0.001)
 
 
 @dataclass(frozen=True)
@@ -102,13 +110,21 @@ def plan(config: EvaluateConfig) -> Plan:
         raise UsageError(f"--batch is {config.batch}, but must be at least 1")
     if config.masks and config.tune_thresholds:
         raise UsageError("--masks takes the class of the highest score: there is no threshold to tune")
+    if (config.fine_tune_masks or config.mask_head) and not config.masks:
+        raise UsageError("--fine-tune-masks and --mask-head go with --masks")
+    if config.mask_epochs < 1 or config.mask_learning_rate <= 0:
+        raise UsageError("--mask-epochs must be at least 1, --mask-learning-rate positive")
     settings = workdir.read_config(config.workdir)
     directory = config.data or Path(settings["data"])
     if config.data is None and not directory.is_dir():
         raise UsageError("the run's data is not there any more", path=directory, remedy="name it with --data")
     manifest, spec = manifests.read(directory), workdir.read_spec(config.workdir)
     check_data(spec, manifest, directory)
-    for split in (config.split, *(["val"] if config.tune_thresholds else [])):
+    for split in (
+        config.split,
+        *(["val"] if config.tune_thresholds else []),
+        *(["train"] if config.fine_tune_masks else []),
+    ):
         if not manifest.split(split, directory).records:
             raise DataError(f"split {split!r} has no records", path=directory)
     stored = [feature.name for feature in manifest.features]
@@ -182,7 +198,7 @@ def _evaluate(job: Plan) -> Evaluation:
 
 
 def _evaluate_masks(job: Plan) -> MaskEvaluation:
-    from .mapping import dense
+    from .mapping import dense, fine_tune
     from .mapping import masks as counting
     from .training import distributed
 
@@ -190,6 +206,13 @@ def _evaluate_masks(job: Plan) -> MaskEvaluation:
     model, _, step = _together(lambda: workdir.load_model(config.workdir, config.checkpoint))
     logits = _together(lambda: dense.logits_map(model, int(config.stride)))
     feature = next(f for f in job.manifest.features if f.name == MAP_FEATURE.name)
+    folder, stride = config.workdir / results.FOLDER, int(config.stride)
+    if config.fine_tune_masks:
+        _fine_tune(job, logits, feature)
+        if distributed.rank() == 0:
+            fine_tune.write(logits, folder, step=step, stride=stride)
+    elif config.mask_head:
+        _together(lambda: fine_tune.load(logits, folder, step=step, stride=stride))
     dataset, batches = _part(job, config.split, (*job.spec.features, feature))
     begin = time.perf_counter()
     counts, labels = _together(
@@ -199,11 +222,37 @@ def _evaluate_masks(job: Plan) -> MaskEvaluation:
     seconds = time.perf_counter() - begin
     _together(lambda: check_records(job.directory, job.manifest, config.split, labels))
     result = masks.score(total[:, :-1], int(total[0, -1]))
-    about = {**_about(job, step), "stride": int(config.stride)}
-    path = config.workdir / results.FOLDER / f"{config.split}-masks.json"
+    trained = config.fine_tune_masks or config.mask_head
+    about = {**_about(job, step), "stride": stride, "head": "reference maps" if trained else "classifier"}
+    path = folder / f"{config.split}-masks{'-fine-tuned' if trained else ''}.json"
     if distributed.rank() == 0:
         results.write_json(path, {**about, "records": len(labels), **result.to_json(names.classes)})
     return MaskEvaluation(about, result, len(labels), seconds, path)
+
+
+def _fine_tune(job: Plan, logits: Any, feature: Feature) -> None:
+    """Trains the last layer on the reference maps of the train split, over all ranks."""
+    from .input import pipeline, sampling
+    from .mapping import fine_tune
+    from .training import distributed
+
+    config, size = job.config, distributed.size()
+    records = job.manifest.splits["train"].records
+    batch = max(1, min(config.batch, records // size))
+    if not sampling.steps_per_epoch(records, size, batch):
+        raise UsageError(f"{records} training records are fewer than {size} ranks")
+
+    def epoch(number: int) -> Any:
+        return pipeline.for_training(
+            job.directory, job.manifest, (*job.spec.features, feature), batch=batch, epoch=number, seed=0,
+            rank=distributed.rank(), size=size, flips=False, shuffle_buffer=_SHUFFLE,
+            threads=distributed.threads() if distributed.local_size() > 1 else 0,
+        )  # fmt: skip
+
+    fine_tune.train(
+        logits, epoch, job.spec.nomenclature, feature.name, epochs=config.mask_epochs,
+        learning_rate=config.mask_learning_rate, mean=distributed.mean, mean_gradients=distributed.mean_gradients,
+    )  # fmt: skip
 
 
 def _about(job: Plan, step: int) -> dict[str, Any]:
@@ -245,11 +294,9 @@ def check_complete(
     check_records(directory, manifest, split, labels)
     wrong = np.flatnonzero(~np.isfinite(scores).all(axis=1))
     if len(wrong):
-        problem = (
-            f"the model gives no number for {len(wrong)} records of {split}, first for record {wrong[0]}"
-        )
+        where = f"{len(wrong)} records of {split}, first for record {wrong[0]}"
         remedy = "take an earlier --checkpoint, or train with a lower learning rate"
-        raise DataError(problem, path=directory, remedy=remedy)
+        raise DataError(f"the model gives no number for {where}", path=directory, remedy=remedy)
 
 
 def check_records(directory: Path, manifest: Manifest, split: str, labels: np.ndarray) -> None:
@@ -292,7 +339,8 @@ def show(evaluation: Evaluation, classes: Sequence[str]) -> None:
 def show_masks(evaluation: MaskEvaluation, classes: tuple[str, ...]) -> None:
     """Prints the table and the averages, and where the file is."""
     about, result, records = evaluation.about, evaluation.result, evaluation.records
-    title = f"{_title(about, records, len(classes))}, a place every {about['stride']} pixels"
+    how = f"a place every {about['stride']} pixels, last layer of the {about['head']}"
+    title = f"{_title(about, records, len(classes))}, {how}"
     _console().print(masks.class_table(result, classes, title))
     present = int(np.isfinite(result.iou).sum())
     print(

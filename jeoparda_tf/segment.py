@@ -32,6 +32,9 @@ class SegmentConfig:
     bands: tuple[str, ...] = option("of a GeoTIFF: the names of its bands in their order", (), nargs="+")
     scale: float = option("of a GeoTIFF: reflectance = number * scale + offset", 0.0001)
     offset: float = option("of a GeoTIFF", 0.0)
+    mask_head: bool = option(
+        "use the head that `evaluate --fine-tune-masks` trained on reference maps", False
+    )
     batch: int = option("tiles in memory at once", 8)
 
 
@@ -46,6 +49,7 @@ def segment(config: SegmentConfig) -> Path:
         DataError: the run or the scene cannot be read, or the map not written.
     """
     from .bigearthnet.bands import S1_FEATURE
+    from .scoring.results import FOLDER
     from .training import workdir
 
     if config.out.suffix != ".tif" or not config.out.absolute().parent.is_dir():
@@ -61,11 +65,13 @@ def segment(config: SegmentConfig) -> Path:
     sources = scene.find(config.scene, spec.bands, config.bands, config.scale, config.offset)
     finest = min(spec.features, key=lambda feature: feature.gsd)
     opened = scene.Scene(sources, spec.features, finest.gsd)
-    from .mapping import dense, rasters, tiles
+    from .mapping import dense, fine_tune, rasters, tiles
 
-    model, _, _ = workdir.load_model(config.workdir, config.checkpoint)
+    model, _, step = workdir.load_model(config.workdir, config.checkpoint)
     logits = dense.logits_map(model, int(config.stride))
-    strips = tiles.probabilities(logits, opened, finest.shape[0], config.batch)
+    if config.mask_head:
+        fine_tune.load(logits, config.workdir / FOLDER, step=step, stride=int(config.stride))
+    strips = tiles.probabilities(logits, opened, finest.shape[0], config.batch, exclusive=config.mask_head)
     names, palette = spec.nomenclature.classes, colours.of(spec.nomenclature)
     scores = config.probabilities or config.out.with_suffix(".probabilities.tif")
     counts = rasters.write(strips, opened.grid, names, palette, config.threshold, config.out, scores)

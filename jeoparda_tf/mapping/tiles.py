@@ -37,7 +37,7 @@ def weights(tile: int) -> np.ndarray:
 
 
 def probabilities(
-    logits_map: Any, scene: Scene, tile: int, batch: int
+    logits_map: Any, scene: Scene, tile: int, batch: int, exclusive: bool = False
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Yields a scene's scores in strips from the top.
 
@@ -49,6 +49,7 @@ def probabilities(
         scene: to read.
         tile: pixels of the model's input on the map's grid.
         batch: tiles seen at once.
+        exclusive: whether a pixel has one class alone, so that its scores are a softmax; else each is a sigmoid.
 
     Yields:
         first row, float32 [classes, rows, columns] in 0..1, bool [rows, columns] where the scene has no data.
@@ -77,7 +78,8 @@ def probabilities(
                 total = np.zeros((logits.shape[-1], tile, width), np.float32)
                 matrix = enlarge(logits.shape[1], tile)
             for left, values, (_, missing) in zip(part, logits, read):
-                scores = 1 / (1 + np.exp(-np.einsum("yr,rcn,xc->nyx", matrix, values, matrix, optimize=True)))
+                pixels = np.einsum("yr,rcn,xc->nyx", matrix, values, matrix, optimize=True)
+                scores = softmax(pixels) if exclusive else 1 / (1 + np.exp(-pixels))
                 total[:, :, left : left + tile] += scores * window
                 norm[:, left : left + tile] += window
                 empty[:, left : left + tile] |= missing
@@ -89,6 +91,12 @@ def probabilities(
             array[..., : tile - done, :] = array[..., done:tile, :].copy()
             array[..., tile - done :, :] = filler
     bar.close()
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Returns exp(x) over its sum along the first axis, that of the classes."""
+    powers = np.exp(logits - logits.max(0))
+    return powers / powers.sum(0)
 
 
 def enlarge(places: int, tile: int) -> np.ndarray:
