@@ -16,7 +16,7 @@ from tests.conversions import hashes, v1_config, v2_config
 from tfrecords_tools.errors import DataError
 
 
-def _pack(folder: Path, target: Path) -> Path:
+def pack(folder: Path, target: Path) -> Path:
     """Packs the files of a folder so that those of a patch do not lie together."""
     with tarfile.open(target, "w") as archive:
         for path in sorted(folder.rglob("*.*"), key=lambda path: path.name[::-1]):
@@ -31,8 +31,8 @@ def _data(out: Path) -> dict[str, str]:
 @pytest.mark.parametrize("fractions", [False, True])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_v1_same_bytes_as_folders(v1: Path, tmp_path: Path, workers: int, fractions: bool) -> None:
-    s2 = _pack(v1 / "BigEarthNet-v1.0", v1 / "BigEarthNet-S2-v1.0.tar")
-    s1 = _pack(v1 / "BigEarthNet-S1-v1.0", v1 / "BigEarthNet-S1-v1.0.tar")
+    s2 = pack(v1 / "BigEarthNet-v1.0", v1 / "BigEarthNet-S2-v1.0.tar")
+    s1 = pack(v1 / "BigEarthNet-S1-v1.0", v1 / "BigEarthNet-S1-v1.0.tar")
     split = {"splits": None, "split_fractions": (0.5, 0.25, 0.25)} if fractions else {}
     first = convert(v1_config(v1, tmp_path / "a", s1=v1 / "BigEarthNet-S1-v1.0", **split)).manifest
     second = convert(v1_config(v1, tmp_path / "b", archive=s2, s1=s1, workers=workers, **split)).manifest
@@ -46,8 +46,8 @@ def test_v1_same_bytes_as_folders(v1: Path, tmp_path: Path, workers: int, fracti
 
 
 def test_v2_same_bytes_as_folders(v2: Path, tmp_path: Path) -> None:
-    s2 = _pack(v2 / "BigEarthNet-S2", v2 / "BigEarthNet-S2.tar")
-    s1 = _pack(v2 / "BigEarthNet-S1", v2 / "BigEarthNet-S1.tar")
+    s2 = pack(v2 / "BigEarthNet-S2", v2 / "BigEarthNet-S2.tar")
+    s1 = pack(v2 / "BigEarthNet-S1", v2 / "BigEarthNet-S1.tar")
     convert(v2_config(v2, tmp_path / "a", s1=v2 / "BigEarthNet-S1", reference_maps=True))
     convert(v2_config(v2, tmp_path / "b", archive=s2, s1=s1, reference_maps=True, reader="rasterio"))
     assert _data(tmp_path / "a") == _data(tmp_path / "b")
@@ -56,7 +56,7 @@ def test_v2_same_bytes_as_folders(v2: Path, tmp_path: Path) -> None:
 def test_a_missing_band_is_named(v1: Path, tmp_path: Path) -> None:
     name = v1_name(5)
     (v1 / "BigEarthNet-v1.0" / name / f"{name}_B03.tif").unlink()
-    s2 = _pack(v1 / "BigEarthNet-v1.0", v1 / "s2.tar")
+    s2 = pack(v1 / "BigEarthNet-v1.0", v1 / "s2.tar")
     with pytest.raises(DataError, match=rf"s2\.tar/{name}/{name}_B03\.tif: missing"):
         convert(v1_config(v1, tmp_path / "out", archive=s2))
 

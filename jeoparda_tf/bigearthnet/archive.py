@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Optional
 
 from tfrecords_tools.errors import DataError, UsageError
 
 from . import tar
 from .packed import Index, PatchFiles
+from .stream import kind as kind_of
 
 # The time has five or six digits and may be impossible (T94161): no part of the names is read as a date.
 _V1_PATCH = re.compile(r"S2[A-Z]_MSIL2A_[^_]+_\d+_\d+")
@@ -35,6 +37,9 @@ class Archive:
         s2_tar: the patches of a .tar by name where the archive is one; root is then the .tar (v1), or the folder
             that it lies in, with metadata.parquet (v2).
         s1_tar: the same of Sentinel-1.
+        maps: folder of reference maps, or a .tar of it; None if there is none.
+        maps_tar: the same of them.
+        table: path of metadata.parquet where it is not in `root` (v2 only).
     """
 
     layout: str
@@ -42,10 +47,13 @@ class Archive:
     s1: Optional[str] = None
     s2_tar: Optional[Index] = None
     s1_tar: Optional[Index] = None
+    maps: Optional[str] = None
+    maps_tar: Optional[Index] = None
+    table: Optional[str] = None
 
     def without_index(self) -> Archive:
         """Returns it as workers need it: a job carries the places of its own patches."""
-        return replace(self, s2_tar=None, s1_tar=None)
+        return replace(self, s2_tar=None, s1_tar=None, maps_tar=None)
 
     def s2_files(self, name: str) -> Optional[PatchFiles]:
         """Returns where a Sentinel-2 patch lies in a .tar; None if it is in a folder."""
@@ -56,6 +64,14 @@ class Archive:
         if name is None or self.s1_tar is None:
             return None
         return self.s1_tar.get(name) or PatchFiles(str(self.s1), name)
+
+    def map_files(self, name: str) -> Optional[PatchFiles]:
+        """Returns the same of a patch's reference map."""
+        return None if self.maps_tar is None else self.maps_tar.get(name) or PatchFiles(str(self.maps), name)
+
+    def table_file(self) -> str:
+        """Returns the path of metadata.parquet (v2 only)."""
+        return self.table or f"{self.root}/{TABLE}"
 
     def s2_folder(self, name: str) -> str:
         """Returns the folder with a Sentinel-2 patch's bands."""
@@ -71,7 +87,7 @@ class Archive:
 
     def map_folder(self, name: str) -> str:
         """Returns the folder with a patch's reference map (v2 only)."""
-        return f"{self.root}/{MAP_FOLDER}/{tile_of(name)}/{name}"
+        return f"{self.maps or f'{self.root}/{MAP_FOLDER}'}/{tile_of(name)}/{name}"
 
     def labels_file(self, name: str) -> str:
         """Returns the JSON file with a patch's labels (v1 only)."""
@@ -110,39 +126,64 @@ def block_of(name: str, size: int = 8) -> str:
     return f"{place}_{int(row) // size}_{int(column) // size}"
 
 
-def open_archive(path: Path, s1: Optional[Path] = None) -> Archive:
-    """Finds out which layout a folder has.
+def find_maps(archive: Path) -> Optional[Path]:
+    """Returns the reference maps in an archive's folder, or beside a tar of it: a folder or a tar."""
+    root = archive if archive.is_dir() else archive.parent
+    names = (MAP_FOLDER, *(f"{MAP_FOLDER}.tar{suffix}" for suffix in ("", ".zst", ".gz")))
+    return next((root / name for name in names if (root / name).exists()), None)
+
+
+def open_archive(
+    path: Path,
+    s1: Optional[Path] = None,
+    *,
+    maps: Optional[Path] = None,
+    table: Optional[Path] = None,
+    packed: Mapping[str, Index] = MappingProxyType({}),
+) -> Archive:
+    """Finds out which layout an archive has.
+
+    Args:
+        path: its folder, or a tar of its Sentinel-2 part.
+        s1: the same of Sentinel-1.
+        maps: the same of reference maps.
+        table: metadata.parquet where it is not in the folder, or beside the tar.
+        packed: what was taken of tars that cannot be read in place, by "s2", "s1" and "maps".
 
     Raises:
         UsageError: it is no archive; if it lies a level or two too high or too low, names the right path.
     """
-    for what, folder in (("the archive", path), ("--s1", s1)):
-        if folder is not None and not folder.is_dir() and not _is_tar(folder):
+    named = {"s2": ("the archive", path), "s1": ("--s1", s1), "maps": ("--maps", maps)}
+    for key, (what, folder) in named.items():
+        if folder is not None and not folder.is_dir() and key not in packed and kind_of(folder) != "tar":
             problem = "not a folder" if folder.exists() else "no such folder"
-            remedy = (
-                "name the folder that the published archive was extracted into, or an uncompressed .tar of it"
-            )
+            remedy = "name the folder that the published archive was extracted into, or the archive itself"
             raise UsageError(f"{problem} for {what}", path=folder, remedy=remedy)
         if folder is not None and folder.is_dir() and not _readable(folder):
             raise UsageError(f"no permission to read {what}", path=folder)
-    s2_tar = tar.index(path) if _is_tar(path) else None
+    if table is not None and not table.is_file():
+        raise UsageError("no such file for --metadata", path=table)
+    tars = {key: packed[key] if key in packed else _tar(folder) for key, (_, folder) in named.items()}
+    s2_tar, s1_tar = tars["s2"], tars["s1"]
     layout = _layout(path) if s2_tar is None else _layout_of(s2_tar)
     if layout is None and s2_tar is not None:
-        raise UsageError("no Sentinel-2 patches in this .tar", path=path)
+        raise UsageError("no Sentinel-2 patches in this tar", path=path)
     if layout is None:
         raise UsageError("not a BigEarthNet archive", path=path, remedy=_right_path(path.absolute()))
-    s1_tar = tar.index(s1) if s1 is not None and _is_tar(s1) else None
+    if layout == "v1" and table is not None:
+        raise UsageError("--metadata is for version 2; version 1 has its labels beside the pixels", path=path)
     names = s1_tar if s1_tar is not None else () if s1 is None else _folders(os.fspath(s1))
     if s1 is not None and not any(name.startswith("S1") for name in names):
         kind = "patches like S1A_IW_GRDH_1SDV_20170613T165043_33UUP_87_48" if layout == "v1" else "scenes"
         remedy = f"--s1 takes the folder that holds the folders of Sentinel-1 {kind}"
         raise UsageError("no Sentinel-1 data in it", path=s1, remedy=remedy)
     root = path.parent if s2_tar is not None and layout == "v2" else path
-    return Archive(layout, os.fspath(root), None if s1 is None else os.fspath(s1), s2_tar, s1_tar)
+    texts = [None if given is None else os.fspath(given) for given in (s1, maps, table)]
+    return Archive(layout, os.fspath(root), texts[0], s2_tar, s1_tar, texts[1], tars["maps"], texts[2])
 
 
-def _is_tar(path: Path) -> bool:
-    return path.suffix == ".tar" and path.is_file()
+def _tar(path: Optional[Path]) -> Optional[Index]:
+    return tar.index(path) if path is not None and kind_of(path) == "tar" else None
 
 
 def _layout_of(patches: Index) -> Optional[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tfrecords_tools.errors import DataError
 
-from .archive import SNOW_AND_CLOUD_TABLE, TABLE, Archive
+from .archive import SNOW_AND_CLOUD_TABLE, Archive
 
 _SPLITS = {"train": "train", "validation": "val", "val": "val", "test": "test"}
 _COLUMNS = ["patch_id", "labels", "split", "s1_name"]
@@ -70,8 +70,8 @@ def read(archive: Archive, include_snow_and_cloud: bool = False) -> Metadata:
     """
     import pyarrow
 
-    path = Path(archive.root, TABLE)
-    paths = [path, Path(archive.root, SNOW_AND_CLOUD_TABLE)] if include_snow_and_cloud else [path]
+    path = Path(archive.table_file())
+    paths = [path, path.with_name(SNOW_AND_CLOUD_TABLE)] if include_snow_and_cloud else [path]
     tables = pyarrow.concat_tables([_table(path, _COLUMNS) for path in paths]).combine_chunks()
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
     return Metadata(tables, digest, path)
@@ -79,7 +79,7 @@ def read(archive: Archive, include_snow_and_cloud: bool = False) -> Metadata:
 
 def snow_and_cloud(archive: Archive) -> list[str]:
     """Returns the patches of the second table, those under snow, cloud or shadow; none where it is missing."""
-    path = Path(archive.root, SNOW_AND_CLOUD_TABLE)
+    path = Path(archive.table_file()).with_name(SNOW_AND_CLOUD_TABLE)
     if not path.is_file():
         return []
     names: list[str] = _table(path, ["patch_id"])["patch_id"].to_pylist()

@@ -3,6 +3,7 @@
 A conversion goes from file to file in this order:
 
     run.py        the steps of one conversion
+    gather.py     archives that are compressed: one pass, into spill files
     select.py     which patches, in which split, what is left out and why
     plan.py       their order, and the shards
     output.py     what is in OUT already: start, continue, done

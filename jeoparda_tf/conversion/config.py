@@ -23,7 +23,8 @@ class ConvertConfig:
     """What `python -m jeoparda_tf.convert` is told."""
 
     archive: Path = option(
-        "folder of the extracted archive, version 1 or 2, or an uncompressed .tar of its Sentinel-2 part",
+        "folder of the extracted archive, version 1 or 2, or its Sentinel-2 part as .tar, .tar.gz or .tar.zst; - reads "
+        "a tar from standard input",
         positional=True,
     )
     out: Path = option(
@@ -63,12 +64,25 @@ class ConvertConfig:
         group=_RECORDS,
     )
     s1: Optional[Path] = option(
-        "folder or uncompressed .tar of the Sentinel-1 archive, to store each patch's partner too",
+        "Sentinel-1 archive, folder or tar as above, to store each patch's partner too",
         None,
         group=_RECORDS,
-        metavar="DIR",
+        metavar="PATH",
     )
-    reference_maps: bool = option("store version 2's reference maps too", False, group=_RECORDS)
+    reference_maps: bool = option(
+        "store version 2's reference maps too: Reference_Maps, a folder or tar in or beside the archive",
+        False,
+        group=_RECORDS,
+    )
+    maps: Optional[Path] = option(
+        "the same, with the maps from this folder or tar", None, group=_RECORDS, metavar="PATH"
+    )
+    metadata: Optional[Path] = option(
+        "version 2's metadata.parquet; default: that in the archive's folder, or beside a tar",
+        None,
+        group=_PATCHES,
+        metavar="FILE",
+    )
     seed: int = option("of the order of the records and of --split-fractions", 0, group=_RECORDS)
     shard_size: float = option("size of a shard in MB, about", 128.0, group=_RECORDS, metavar="MB")
     shards: Optional[int] = option("instead: number of shards a split", None, group=_RECORDS, metavar="N")
@@ -76,6 +90,12 @@ class ConvertConfig:
         "library that reads the GeoTIFFs; auto: gdal where it is installed", "auto", group=_WORK
     )
     workers: Optional[int] = option("worker processes; default: one a core", None, group=_WORK, metavar="N")
+    memory: str = option(
+        "for a compressed archive: what may wait in memory to be written (GB or MB)",
+        "2GB",
+        group=_WORK,
+        metavar="SIZE",
+    )
     on_error: Literal["stop", "skip"] = option(
         "at a faulty patch: stop, or leave it out and list it in quarantine.json", "stop", group=_WORK
     )

@@ -65,14 +65,33 @@ class Output:
                 self._check_journal(fingerprint)
                 self._sweep(task, files)
             except OSError as error:
-                remedy = "name an OUT on a disk with space, in a folder that you may write to"
-                raise UsageError(
-                    f"cannot be written: {error.strerror}", path=self.directory, remedy=remedy
-                ) from error
+                raise _unwritable(self.directory, error) from error
             try:
                 yield
             finally:
                 self._sweep(task, files)
+
+    @contextmanager
+    def gathering(self, force: bool = False) -> Iterator[Path]:
+        """Holds the folder while archives are read into its journal, before there is a plan; yields the journal.
+
+        Raises:
+            UsageError: as `claimed`.
+        """
+        with ExitStack() as stack:
+            try:
+                self.directory.mkdir(parents=True, exist_ok=True)
+                if not force:
+                    self._check_foreign()
+                self._journal.mkdir(exist_ok=True)
+                stack.enter_context(held(self._journal))
+                if force:
+                    self._clear()
+                    for path in (*self._journal.glob("*.spill"), *self._journal.glob("*.archive")):
+                        path.unlink()
+            except OSError as error:
+                raise _unwritable(self.directory, error) from error
+            yield self._journal
 
     def is_finished(self, fingerprint: str) -> bool:
         """Whether the folder holds this conversion whole.
@@ -94,18 +113,23 @@ class Output:
         return True
 
     def _check_journal(self, fingerprint: str) -> None:
-        # Listed before the plan is read: another task of the array may be about to write its first shard.
-        foreign = sorted(path.name for path in self.directory.iterdir() if path != self._journal)
-        plan = _read_json(self._journal / _PLAN)
+        plan = self._check_foreign()
         if plan and plan.get("fingerprint") != fingerprint:
             raise _other(
                 "holds an unfinished conversion of other patches or with other settings", self.directory
             )
+
+    def _check_foreign(self) -> Optional[dict[str, Any]]:
+        """Returns the plan in the journal; without one, refuses a folder that is not empty."""
+        # Listed before the plan is read: another task of the array may be about to write its first shard.
+        foreign = sorted(path.name for path in self.directory.iterdir() if path != self._journal)
+        plan = _read_json(self._journal / _PLAN)
         if plan is None and [name for name in foreign if not _OURS.fullmatch(name)]:
             remedy = "name a new or empty folder"
             raise UsageError(f"is not empty: it holds {foreign[0]}", path=self.directory, remedy=remedy)
         if plan is None and foreign:
             raise _other("holds shards that no journal or manifest tells of", self.directory)
+        return plan
 
     def _clear(self) -> None:
         # The manifest first: without it, what is left does not look whole.
@@ -181,6 +205,11 @@ def _read_json(path: Path) -> Optional[dict[str, Any]]:
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
+
+
+def _unwritable(directory: Path, error: OSError) -> UsageError:
+    remedy = "name an OUT on a disk with space, in a folder that you may write to"
+    return UsageError(f"cannot be written: {error.strerror}", path=directory, remedy=remedy)
 
 
 def _other(problem: str, directory: Path) -> UsageError:

@@ -25,7 +25,12 @@ _ENVELOPE = 300
 
 def order(names: Sequence[str], seed: int) -> list[str]:
     """Returns names in the order of a keyed hash: shuffled for good, whatever order they came in."""
-    return sorted(names, key=lambda name: (keyed_hash(name, seed, b"order"), name))
+    return sorted(names, key=lambda name: (order_hash(name, seed), name))
+
+
+def order_hash(name: str, seed: int) -> int:
+    """Returns the 64 bits that decide on a record's place."""
+    return keyed_hash(name, seed, b"order")
 
 
 def record_bytes(features: Sequence[Feature]) -> int:

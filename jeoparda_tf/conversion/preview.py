@@ -16,11 +16,13 @@ from jeoparda_tf.bigearthnet.archive import Archive
 from jeoparda_tf.bigearthnet.nomenclature import NOMENCLATURES
 from jeoparda_tf.records import Patch
 from tfrecords_tools import manifest, tfds
+from tfrecords_tools.errors import UsageError
 from tfrecords_tools.manifest import Feature, Nomenclature
 from tfrecords_tools.tfrecord import OVERHEAD
 
 from .config import ConvertConfig, worker_count
 from .faults import Fault, Faults
+from .gather import maps_of, streams
 from .plan import Range
 from .run import Plan, make_plan
 from .shard import Job, convert_shard
@@ -71,7 +73,12 @@ def preview(config: ConvertConfig) -> Preview:
         UsageError, DataError: as `convert` does before it begins.
     """
     workers = worker_count(config)
-    archive = archives.open_archive(config.archive, config.s1)
+    if packed := streams(config):
+        remedy = "leave --dry-run out, or unpack it to a plain .tar"
+        raise UsageError(
+            "cannot look ahead in what is compressed", path=next(iter(packed.values())), remedy=remedy
+        )
+    archive = archives.open_archive(config.archive, config.s1, maps=maps_of(config), table=config.metadata)
     faults = Faults(config.on_error == "skip")
     planned = make_plan(config, archive, faults)
     nomenclature = NOMENCLATURES[planned.setup.nomenclature]

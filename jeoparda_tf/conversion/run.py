@@ -14,6 +14,7 @@ import jeoparda_tf
 from jeoparda_tf.bigearthnet import archive as archives
 from jeoparda_tf.bigearthnet import bands, raster
 from jeoparda_tf.bigearthnet.archive import Archive
+from jeoparda_tf.bigearthnet.stream import STANDARD_INPUT
 from tfrecords_tools import manifest
 from tfrecords_tools.errors import DataError, UsageError
 from tfrecords_tools.manifest import Manifest
@@ -23,6 +24,7 @@ from .config import ConvertConfig, worker_count
 from .engine import Pool
 from .faults import Faults
 from .finish import finish
+from .gather import gather, maps_of, request, streams
 from .output import Output
 from .plan import Range
 from .progress import Progress
@@ -57,7 +59,14 @@ class Plan:
         s1 = [self.selection.s1.get(name) for name in names]
         labels = [None] * len(names) if table is None else table.labels(names)
         sources = tuple(
-            Source(name, partner, own, self.archive.s2_files(name), self.archive.s1_files(partner))
+            Source(
+                name,
+                partner,
+                own,
+                self.archive.s2_files(name),
+                self.archive.s1_files(partner),
+                self.archive.map_files(name),
+            )
             for name, partner, own in zip(names, s1, labels)
         )
         return Job(self.setup, shard.file, shard.split, shard.split == "train", sources)
@@ -101,10 +110,15 @@ def _convert(config: ConvertConfig, pool: Optional[AbstractContextManager[Pool]]
     _check_task(config)
     if config.executor == "mpi":
         engine.mpi_futures()  # before planning, which takes a while
-    archive = archives.open_archive(config.archive, config.s1)
+    output = Output(config.out)
+    if (before := _done_before(config)) is not None:
+        return before
+    packed = gather(config, output)
+    archive = archives.open_archive(
+        config.archive, config.s1, maps=maps_of(config), table=config.metadata, packed=packed
+    )
     faults = Faults(config.on_error == "skip")
     planned = make_plan(config, archive, faults)
-    output = Output(config.out)
     if not config.force and output.is_finished(planned.fingerprint):
         return Outcome(archive, manifest.read(config.out), already=True)
     share = planned.shards[task.number :: task.size] if task else planned.shards
@@ -129,6 +143,19 @@ def _convert(config: ConvertConfig, pool: Optional[AbstractContextManager[Pool]]
         )
     output.close()
     return Outcome(archive, written, already=False, shards=len(share))
+
+
+def _done_before(config: ConvertConfig) -> Optional[Outcome]:
+    """Returns what is in OUT if it was made of the same archives that stream by, without reading them again."""
+    if config.force or not Path(config.out, manifest.FILE_NAME).exists() or not streams(config):
+        return None
+    found = manifest.read(config.out)
+    if found.sources.get("request") != request(config):
+        remedy = "name another OUT, or start over here with --force"
+        raise UsageError(
+            "holds a conversion of another archive or with other settings", path=config.out, remedy=remedy
+        )
+    return Outcome(Archive(found.sources["layout"], str(config.archive)), found, already=True)
 
 
 def _check_task(config: ConvertConfig) -> None:
@@ -164,12 +191,13 @@ def _check_complete(planned: Plan, output: Output) -> None:
 def make_plan(config: ConvertConfig, archive: Archive, faults: Faults) -> Plan:
     """Decides on everything: patches, splits, order, shards."""
     nomenclature = _nomenclature(config, archive)
-    if config.reference_maps and not Path(archive.root, archives.MAP_FOLDER).is_dir():
+    wants_maps = config.reference_maps or config.maps is not None
+    if wants_maps and (archive.layout == "v1" or archive.maps is None):
         why = "version 1 has none" if archive.layout == "v1" else f"there is no {archives.MAP_FOLDER} in it"
         raise UsageError(f"--reference-maps, but {why}", path=config.archive)
     selection = select(config, archive, faults)
     splits = {split: plan.order(names, config.seed) for split, names in selection.splits.items()}
-    features = bands.features(s1=config.s1 is not None, reference_map=config.reference_maps)
+    features = bands.features(s1=config.s1 is not None, reference_map=wants_maps)
     size = plan.record_bytes(features)
     shards = [
         shard
@@ -235,13 +263,16 @@ def _finished(output: Output, file: str, skip: bool) -> Optional[ShardResult]:
 def _sources(config: ConvertConfig, archive: Archive, planned: Plan) -> dict[str, Any]:
     return {
         "program": f"jeoparda_tf {jeoparda_tf.__version__}",
-        "archive": Path(archive.root).absolute().name,
+        "archive": "standard input"
+        if config.archive == STANDARD_INPUT
+        else Path(archive.root).absolute().name,
         "layout": archive.layout,
         "splits": planned.selection.source,
         "labels": "labels_metadata.json" if archive.layout == "v1" else archives.TABLE,
         "s1": Path(archive.s1).absolute().name if archive.s1 else None,
         "excluded_by": [path.name for path in config.exclude],
         "fingerprint": planned.fingerprint,
+        **({"request": request(config)} if streams(config) else {}),
     }
 
 

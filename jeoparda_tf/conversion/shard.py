@@ -12,7 +12,7 @@ import numpy as np
 
 from jeoparda_tf import records
 from jeoparda_tf.bigearthnet import raster
-from jeoparda_tf.bigearthnet.archive import TABLE, Archive, read_labels
+from jeoparda_tf.bigearthnet.archive import Archive, read_labels
 from jeoparda_tf.bigearthnet.bands import MAP_FEATURE, S1_FEATURE, S2_FEATURES
 from jeoparda_tf.bigearthnet.nomenclature import NOMENCLATURES, multi_hot
 from jeoparda_tf.bigearthnet.packed import PatchFiles
@@ -34,6 +34,7 @@ class Source(NamedTuple):
         labels: class names where a table has them, None where a JSON file does.
         s2_files: where its files lie in a .tar; None in folders.
         s1_files: the same of Sentinel-1.
+        map_files: the same of its reference map.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Source(NamedTuple):
     labels: Optional[list[str]] = None
     s2_files: Optional[PatchFiles] = None
     s1_files: Optional[PatchFiles] = None
+    map_files: Optional[PatchFiles] = None
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ def read_patch(setup: Setup, source: Source) -> Optional[Patch]:
     if source.s1:
         arrays.update(read(source.s1_files or archive.s1_folder(source.s1), source.s1, (S1_FEATURE,)))
     if MAP_FEATURE in setup.features:
-        arrays.update(read(archive.map_folder(source.name), source.name, (MAP_FEATURE,)))
+        arrays.update(read(source.map_files or archive.map_folder(source.name), source.name, (MAP_FEATURE,)))
     return Patch(source.name, labels, arrays)
 
 
@@ -164,7 +166,7 @@ def _labels(setup: Setup, source: Source) -> np.ndarray:
             raise DataError("has no labels")
         return multi_hot(names, NOMENCLATURES[setup.nomenclature])
     except DataError as error:
-        raise DataError(error.problem, path=path or f"{setup.archive.root}/{TABLE}") from None
+        raise DataError(error.problem, path=path or setup.archive.table_file()) from None
 
 
 @lru_cache(maxsize=1)

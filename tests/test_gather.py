@@ -1,0 +1,178 @@
+"""Archives that stream by: compressed, or from standard input; the same bytes as from folders."""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+
+from jeoparda_tf.conversion import gather
+from jeoparda_tf.conversion.run import convert
+from tests.conftest import REPOSITORY
+from tests.conversions import hashes, v1_config, v2_config
+from tests.test_tar import pack
+from tfrecords_tools.errors import DataError, UsageError
+
+
+def _data(out: Path) -> dict[str, str]:
+    return {name: digest for name, digest in hashes(out).items() if name != "manifest.json"}
+
+
+def _compress(path: Path, suffix: str) -> Path:
+    target = path.with_name(path.name + suffix)
+    data = path.read_bytes()
+    target.write_bytes(gzip.compress(data, 1) if suffix == ".gz" else zstandard.compress(data))
+    path.unlink()
+    return target
+
+
+def _packed(root: Path, name: str, suffix: str) -> Path:
+    return _compress(pack(root / name, root / f"{name}.tar"), suffix)
+
+
+@pytest.mark.parametrize(("suffix", "workers", "fractions"), [(".gz", 1, False), (".zst", 2, True)])
+def test_v1_same_bytes_as_folders(
+    v1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, workers: int, fractions: bool
+) -> None:
+    split: dict[str, Any] = {"splits": None, "split_fractions": (0.5, 0.25, 0.25)} if fractions else {}
+    convert(v1_config(v1, tmp_path / "a", s1=v1 / "BigEarthNet-S1-v1.0", **split))
+    s2, s1 = _packed(v1, "BigEarthNet-v1.0", suffix), _packed(v1, "BigEarthNet-S1-v1.0", suffix)
+    flushes = []
+    flush = gather._Spills.flush
+    monkeypatch.setattr(gather._Spills, "flush", lambda self: (flushes.append(self._taken), flush(self)))
+    monkeypatch.setattr(gather, "_LEAST", 1)
+    config = v1_config(v1, tmp_path / "b", archive=s2, s1=s1, workers=workers, memory="0.5MB", **split)
+    assert not convert(config).already
+    assert len(flushes) > 4
+    assert max(flushes) < 500_000
+    assert _data(tmp_path / "a") == _data(tmp_path / "b")
+    assert len(_data(tmp_path / "a")) > 2
+    assert not (tmp_path / "b" / ".conversion").exists()
+    s1.write_bytes(s1.read_bytes())
+    assert convert(config).already  # without another pass
+    with pytest.raises(UsageError, match="holds a conversion of another archive or with other settings"):
+        convert(v1_config(v1, tmp_path / "b", archive=s2, s1=s1, seed=1, **split))
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_v2_same_bytes_as_folders(v2: Path, tmp_path: Path, beside: bool) -> None:
+    convert(v2_config(v2, tmp_path / "a", s1=v2 / "BigEarthNet-S1", reference_maps=True))
+    s2, s1, maps = (
+        _packed(v2, name, ".zst") for name in ("BigEarthNet-S2", "BigEarthNet-S1", "Reference_Maps")
+    )
+    (v2 / "Reference_Maps").rename(v2 / "elsewhere")
+    more: dict[str, Any] = {"reference_maps": True}
+    if not beside:
+        (tmp_path / "x").mkdir()
+        more = {
+            "maps": maps.rename(tmp_path / "x" / "maps.tar.zst"),
+            "metadata": tmp_path / "x" / "table.parquet",
+        }
+        (v2 / "metadata.parquet").rename(more["metadata"])
+    convert(v2_config(v2, tmp_path / "b", archive=s2, s1=s1, **more))
+    assert _data(tmp_path / "a") == _data(tmp_path / "b")
+
+
+def _command(root: Path, archive: object, out: Path) -> list[str]:
+    parts = [
+        sys.executable,
+        "-m",
+        "jeoparda_tf.convert",
+        archive,
+        out,
+        "--splits",
+        root,
+        "--shards",
+        2,
+        "--workers",
+        1,
+    ]
+    return [str(part) for part in parts]
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_standard_input(v1: Path, tmp_path: Path, suffix: str) -> None:
+    convert(v1_config(v1, tmp_path / "a"))
+    archive = pack(v1 / "BigEarthNet-v1.0", v1 / "s2.tar")
+    archive = _compress(archive, suffix) if suffix else archive
+    with subprocess.Popen(["cat", archive], stdout=subprocess.PIPE) as cat:
+        done = subprocess.run(
+            _command(v1, "-", tmp_path / "b"),
+            cwd=REPOSITORY,
+            stdin=cat.stdout,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert _data(tmp_path / "a") == _data(tmp_path / "b")
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_cut_off(v1: Path, tmp_path: Path, suffix: str, share: float) -> None:
+    archive = _packed(v1, "BigEarthNet-v1.0", suffix)
+    data = archive.read_bytes()
+    archive.write_bytes(data[: int(len(data) * share)])
+    told = (
+        rf"BigEarthNet-v1\.0\.tar\{suffix}: .*cut off.*read up to byte [\d,]+ of {int(len(data) * share):,}"
+    )
+    with pytest.raises(DataError, match=told):
+        convert(v1_config(v1, tmp_path / "out", archive=archive))
+    assert not list((tmp_path / "out").glob("*.tfrecord"))
+    archive.write_bytes(data)  # whole again: the same command takes it from the start
+    convert(v1_config(v1, tmp_path / "out", archive=archive))
+    convert(v1_config(v1, tmp_path / "a"))
+    assert _data(tmp_path / "a") == _data(tmp_path / "out")
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_a_damaged_byte(v1: Path, tmp_path: Path, suffix: str) -> None:
+    archive = _packed(v1, "BigEarthNet-v1.0", suffix)
+    data = bytearray(archive.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    archive.write_bytes(data)
+    if suffix == ".gz":  # zstandard.compress writes no checksum of the content; tar's headers may stay whole
+        with pytest.raises(DataError, match=r"read up to byte"):
+            convert(v1_config(v1, tmp_path / "out", archive=archive))
+
+
+def test_what_is_refused(v1: Path, tmp_path: Path) -> None:
+    for name, magic, problem in (
+        ("x.tar.bz2", b"BZh9", "compressed with bzip2"),
+        ("x.tar.gz", b"garbage", "not a folder"),
+        ("y.tar.gz", b"\x1f\x8bgarbage", "cut off or damaged"),
+    ):
+        (tmp_path / name).write_bytes(magic * 200)
+        with pytest.raises((UsageError, DataError), match=rf"{name}: {problem}"):
+            convert(v1_config(v1, tmp_path / "out", archive=tmp_path / name))
+    archive = _packed(v1, "BigEarthNet-v1.0", ".gz")
+    with pytest.raises(UsageError, match="a compressed archive has one reader, not tasks"):
+        convert(v1_config(v1, tmp_path / "out", archive=archive, task="0/2"))
+    with pytest.raises(UsageError, match="--memory much: not a size"):
+        convert(v1_config(v1, tmp_path / "out", archive=archive, memory="much"))
+
+
+def test_a_pass_that_has_ended_is_not_made_again(
+    v1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    convert(v1_config(v1, tmp_path / "a"))
+    archive = _packed(v1, "BigEarthNet-v1.0", ".gz")
+    config = v1_config(v1, tmp_path / "b", archive=archive)
+    with monkeypatch.context() as patch:
+        patch.setattr("jeoparda_tf.conversion.run.make_plan", _stop)
+        with pytest.raises(KeyboardInterrupt):
+            convert(config)
+    with monkeypatch.context() as patch:
+        patch.setattr(gather, "_take", None)
+        convert(config)
+    assert _data(tmp_path / "a") == _data(tmp_path / "b")
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
