@@ -94,8 +94,9 @@ prepare() {
 # Runs a command on all tasks of the job, one rank each, by the launcher of the site.
 on_ranks() {
     command -v "$LAUNCHER" >/dev/null || fail "LAUNCHER=$LAUNCHER in $SITE is not installed on $(hostname)"
+    # srun: ranks that stop end on their own, with 75; those that hang after another's end are killed after a minute.
     case $LAUNCHER in
-        srun) supervise srun --kill-on-bad-exit=1 "${LAUNCH_OPTIONS[@]}" "$@" ;;
+        srun) supervise srun --kill-on-bad-exit=0 --wait=60 "${LAUNCH_OPTIONS[@]}" "$@" ;;
         mpirun) supervise mpirun -np "${SLURM_NTASKS:-1}" "${LAUNCH_OPTIONS[@]}" "$@" ;;
         horovodrun)
             [ "${SLURM_JOB_NUM_NODES:-1}" -eq 1 ] ||
