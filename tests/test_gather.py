@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -176,3 +177,29 @@ def test_a_pass_that_has_ended_is_not_made_again(
 
 def _stop(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def _wait_for(out: Path, pattern: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while not list(out.glob(pattern)) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+def test_killed_in_the_pass_and_after_it(v1: Path, tmp_path: Path) -> None:
+    convert(v1_config(v1, tmp_path / "a"))
+    archive, out = pack(v1 / "BigEarthNet-v1.0", v1 / "s2.tar"), tmp_path / "b"
+    data, command = archive.read_bytes(), [*_command(v1, "-", out), "--memory", "1MB"]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE) as process:
+        assert process.stdin
+        process.stdin.write(data[: len(data) * 3 // 4])
+        process.stdin.flush()
+        _wait_for(out, ".conversion/*.spill", process)
+        process.kill()
+    assert list(out.glob(".conversion/*.spill"))
+    assert not list(out.glob(".conversion/s2.archive"))
+    with subprocess.Popen(command, cwd=REPOSITORY, stdin=archive.open("rb")) as process:
+        _wait_for(out, ".conversion/s2.archive", process)
+        process.kill()
+    done = subprocess.run(command, cwd=REPOSITORY, input=data, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert _data(tmp_path / "a") == _data(out)
