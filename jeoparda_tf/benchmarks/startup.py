@@ -5,6 +5,7 @@ Needs no data set: it writes random patches into a temporary folder. One process
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -81,13 +82,14 @@ def findings(start: float, ends: Mapping[str, float], config: Config) -> Finding
 def child(folder: str, model: str, batch: str) -> None:
     """Trains two steps as `fit` does, and prints when each phase was over, as JSON."""
     times = [time.time()]
+    importlib.import_module("jeoparda_tf.stack")  # TensorFlow; the modules below may import it late
+    times.append(time.time())
     from tfrecords_tools import manifest as manifests
 
     from .. import models
     from ..bigearthnet import bands
     from ..models.spec import spec_for
 
-    times.append(time.time())
     manifest = manifests.read(Path(folder))
     train = steps._step(models.build(spec_for(manifest, bands.S2_BANDS, name=model)))
     times.append(time.time())
