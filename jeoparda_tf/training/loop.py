@@ -159,7 +159,8 @@ def _open_workdir(config: FitConfig, size: int, open_files: ExitStack) -> None:
             config.workdir.mkdir(parents=True, exist_ok=True)
             open_files.enter_context(locks.held(config.workdir / workdir.LOCK, "another run"))
             shutil.rmtree(config.workdir / workdir.HEARTBEATS, ignore_errors=True)
-            (config.workdir / workdir.HEARTBEATS).mkdir()
+            if size > 1:
+                (config.workdir / workdir.HEARTBEATS).mkdir()
         except OSError as error:
             raise _unwritable(config.workdir, error) from error
     path = config.workdir / workdir.CONFIG
