@@ -294,3 +294,14 @@ def test_settings_out_of_range_are_named():
     ]:
         with pytest.raises(UsageError, match=f"--{name.replace('_', '-')}"):
             check(dataclasses.replace(good, **{name: value}))
+
+
+def test_a_run_from_before_a_setting_existed_had_its_default() -> None:
+    from jeoparda_tf.training import loop
+    from jeoparda_tf.training.config import FitConfig
+
+    now = json.loads(FitConfig(data=Path("D"), workdir=Path("W")).to_json())
+    before = {name: value for name, value in now.items() if name not in ("augment", "decay_at")}
+    loop._check_same(before, now, Path("config.json"))
+    with pytest.raises(UsageError, match="this run had other settings: augment was none, now heavy"):
+        loop._check_same(before, {**now, "augment": "heavy"}, Path("config.json"))

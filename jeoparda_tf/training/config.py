@@ -6,7 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Optional
+from typing import Any, Literal, Optional
 
 from tfrecords_tools.cli import option
 from tfrecords_tools.errors import UsageError
@@ -124,6 +124,14 @@ class FitConfig:
             json.dumps({**values, "data": str(self.data.resolve()), "stage": str(self.stage or "")}, indent=1)
             + "\n"
         )
+
+
+def defaults() -> dict[str, Any]:
+    """Returns the settings that have a default, as `config.json` has them."""
+    fields = dataclasses.fields(FitConfig)
+    known = {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
+    values: dict[str, Any] = json.loads(json.dumps(known, default=str))
+    return values
 
 
 def check(config: FitConfig) -> None:

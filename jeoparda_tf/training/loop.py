@@ -33,7 +33,7 @@ from . import (
     workdir,
 )
 from .callbacks import Run
-from .config import FitConfig, check
+from .config import FitConfig, check, defaults
 from .schedules import Schedule
 
 # What may differ between a run and its continuation; anything else would give another history.
@@ -187,6 +187,8 @@ def _unwritable(path: Path, error: OSError) -> UsageError:
 
 
 def _check_same(before: dict[str, Any], now: dict[str, Any], path: Path) -> None:
+    # A run begun before a setting existed had what is its default now.
+    before = {**defaults(), **before}
     changed = [
         f"{name} was {before.get(name)}, now {now[name]}"
         for name in now
