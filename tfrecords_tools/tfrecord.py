@@ -184,11 +184,19 @@ _Field = descriptor_pb2.FieldDescriptorProto
 _LISTS = {"bytes": _Field.TYPE_BYTES, "float": _Field.TYPE_FLOAT, "int64": _Field.TYPE_INT64}
 
 
-def _example_class() -> Any:
-    """Builds the message class, in its own pool: TensorFlow registers the same names in the common one."""
+def _example_class(packed: bool = False) -> Any:
+    """Builds the message class, in its own pool: TensorFlow registers the same names in the common one.
+
+    `packed` takes each list of numbers as the bytes that stand in the record, which protobuf then does not decode.
+    """
     file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="tensorflow", syntax="proto3")
     for key, kind in _LISTS.items():
-        _add(file.message_type, f"{key.capitalize()}List", ("value", kind, ""), many=True)
+        _add(
+            file.message_type,
+            f"{key.capitalize()}List",
+            ("value", _Field.TYPE_BYTES if packed else kind, ""),
+            many=True,
+        )
     lists = [(f"{key}_list", _Field.TYPE_MESSAGE, f"{key.capitalize()}List") for key in _LISTS]
     feature = _add(file.message_type, "Feature", *lists)
     feature.oneof_decl.add(name="kind")
@@ -215,6 +223,8 @@ def _add(parent: Any, name: str, *fields: tuple[str, Any, str], many: bool = Fal
 
 
 Example = _example_class()
+# Lists of int64 are varints, of float little-endian float32; each `value` is to be joined.
+PackedExample = _example_class(packed=True)
 
 
 def encode_example(values: Mapping[str, Value]) -> bytes:

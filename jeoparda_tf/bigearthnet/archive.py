@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +13,7 @@ from typing import Any, Optional
 
 from tfrecords_tools.errors import DataError, UsageError
 
-from . import tar
+from . import tar, tuberlin
 from .packed import Index, PatchFiles
 from .stream import kind as kind_of
 
@@ -31,8 +31,10 @@ class Archive:
     """An extracted archive and the folders beside it.
 
     Attributes:
-        layout: "v1" (BigEarthNet-S2-v1.0: a folder a patch) or "v2" (reBEN: tiles, and a table in metadata.parquet).
-        root: v1: the folder of patches; v2: the folder with BigEarthNet-S2 and metadata.parquet.
+        layout: "v1" (BigEarthNet-S2-v1.0: a folder a patch), "v2" (reBEN: tiles, and a table in metadata.parquet) or
+            "tfrecord" (what TU Berlin's scripts made of version 1).
+        root: v1: the folder of patches; v2: the folder with BigEarthNet-S2 and metadata.parquet; tfrecord: that of the
+            files.
         s1: folder of Sentinel-1 patches (v1) or scenes (v2), or a .tar of it; None if not wanted.
         s2_tar: the patches of a .tar by name where the archive is one; root is then the .tar (v1), or the folder
             that it lies in, with metadata.parquet (v2).
@@ -40,6 +42,7 @@ class Archive:
         maps: folder of reference maps, or a .tar of it; None if there is none.
         maps_tar: the same of them.
         table: path of metadata.parquet where it is not in `root` (v2 only).
+        records: the patches by name (tfrecord only); s1 is then `root` if they hold Sentinel-1.
     """
 
     layout: str
@@ -50,10 +53,11 @@ class Archive:
     maps: Optional[str] = None
     maps_tar: Optional[Index] = None
     table: Optional[str] = None
+    records: Optional[tuberlin.Patches] = None
 
     def without_index(self) -> Archive:
         """Returns it as workers need it: a job carries the places of its own patches."""
-        return replace(self, s2_tar=None, s1_tar=None, maps_tar=None)
+        return replace(self, s2_tar=None, s1_tar=None, maps_tar=None, records=None)
 
     def s2_files(self, name: str) -> Optional[PatchFiles]:
         """Returns where a Sentinel-2 patch lies in a .tar; None if it is in a folder."""
@@ -68,6 +72,10 @@ class Archive:
     def map_files(self, name: str) -> Optional[PatchFiles]:
         """Returns the same of a patch's reference map."""
         return None if self.maps_tar is None else self.maps_tar.get(name) or PatchFiles(str(self.maps), name)
+
+    def record(self, name: str) -> Optional[tuberlin.Record]:
+        """Returns where a patch is in TFRecords; None if it is in files of its own."""
+        return None if self.records is None else self.records[name]
 
     def table_file(self) -> str:
         """Returns the path of metadata.parquet (v2 only)."""
@@ -101,7 +109,7 @@ class Found:
     Attributes:
         names: of the patches.
         strange: number of folders that are no patches.
-        misplaced: v2 patches in the folder of another tile, with the error each is worth.
+        misplaced: v2 patches in the folder of another tile, or faulty TFRecords, with the error each is worth.
     """
 
     names: list[str]
@@ -161,6 +169,8 @@ def open_archive(
             raise UsageError(f"{problem} for {what}", path=folder, remedy=remedy)
         if folder is not None and folder.is_dir() and not _readable(folder):
             raise UsageError(f"no permission to read {what}", path=folder)
+    if path.is_dir() and _layout(path) is None and (files := tuberlin.find(path)):
+        return _open_records(path, files, s1, table)
     if table is not None and not table.is_file():
         raise UsageError("no such file for --metadata", path=table)
     tars = {key: packed[key] if key in packed else _tar(folder) for key, (_, folder) in named.items()}
@@ -180,6 +190,18 @@ def open_archive(
     root = path.parent if s2_tar is not None and layout == "v2" else path
     texts = [None if given is None else os.fspath(given) for given in (s1, maps, table)]
     return Archive(layout, os.fspath(root), texts[0], s2_tar, s1_tar, texts[1], tars["maps"], texts[2])
+
+
+def _open_records(
+    path: Path, files: Sequence[tuple[str, Path]], s1: Optional[Path], table: Optional[Path]
+) -> Archive:
+    if s1 is not None:
+        remedy = "leave --s1 out: VV and VH are stored where the records hold them"
+        raise UsageError("--s1 does not go with TFRecords", path=path, remedy=remedy)
+    if table is not None:
+        raise UsageError("--metadata is for version 2; TFRecords hold their labels", path=path)
+    records = tuberlin.index(files)
+    return Archive("tfrecord", os.fspath(path), os.fspath(path) if records.s1 else None, records=records)
 
 
 def _tar(path: Optional[Path]) -> Optional[Index]:
@@ -224,6 +246,8 @@ def find_patches(archive: Archive) -> Found:
     Raises:
         DataError: there is none, or a folder cannot be listed.
     """
+    if archive.records is not None:
+        return Found(list(archive.records), misplaced=tuple(archive.records.faults))
     if archive.s2_tar is not None:
         return _find_in_tar(archive.layout, archive.s2_tar)
     found = _find_v1(archive.root) if archive.layout == "v1" else _find_v2(f"{archive.root}/{S2_FOLDER}")

@@ -15,6 +15,7 @@ CITATIONS = {
 
 def publication(layout: str, origin: str) -> dict[str, str]:
     """Returns citation and licence of an archive's layout; none for pixels that are not BigEarthNet's."""
+    layout = "v1" if layout == "tfrecord" else layout
     if origin != "BigEarthNet" or layout not in CITATIONS:
         return {}
     return {"citation": CITATIONS[layout], "license": LICENSE}

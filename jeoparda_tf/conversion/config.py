@@ -24,7 +24,7 @@ class ConvertConfig:
 
     archive: Path = option(
         "folder of the extracted archive, version 1 or 2, or its Sentinel-2 part as .tar, .tar.gz or .tar.zst; - reads "
-        "a tar from standard input",
+        "a tar from standard input; or folder of the TFRecords that TU Berlin's scripts wrote",
         positional=True,
     )
     out: Path = option(

@@ -66,6 +66,7 @@ class Plan:
                 self.archive.s2_files(name),
                 self.archive.s1_files(partner),
                 self.archive.map_files(name),
+                self.archive.record(name),
             )
             for name, partner, own in zip(names, s1, labels)
         )
@@ -192,12 +193,14 @@ def make_plan(config: ConvertConfig, archive: Archive, faults: Faults) -> Plan:
     """Decides on everything: patches, splits, order, shards."""
     nomenclature = _nomenclature(config, archive)
     wants_maps = config.reference_maps or config.maps is not None
-    if wants_maps and (archive.layout == "v1" or archive.maps is None):
-        why = "version 1 has none" if archive.layout == "v1" else f"there is no {archives.MAP_FOLDER} in it"
+    if wants_maps and (archive.layout != "v2" or archive.maps is None):
+        why = {"v1": "version 1 has none", "tfrecord": "these TFRecords hold none"}.get(
+            archive.layout, f"there is no {archives.MAP_FOLDER} in it"
+        )
         raise UsageError(f"--reference-maps, but {why}", path=config.archive)
     selection = select(config, archive, faults)
     splits = {split: plan.order(names, config.seed) for split, names in selection.splits.items()}
-    features = bands.features(s1=config.s1 is not None, reference_map=wants_maps)
+    features = bands.features(s1=archive.s1 is not None, reference_map=wants_maps)
     size = plan.record_bytes(features)
     shards = [
         shard
@@ -230,6 +233,13 @@ def _nomenclature(config: ConvertConfig, archive: Archive) -> str:
         remedy = "version 2 has the 19 classes only: --nomenclature ben19, its default"
         problem = "--nomenclature clc43, but version 2 has no labels of 43 classes"
         raise UsageError(problem, path=config.archive, remedy=remedy)
+    if archive.records is not None:
+        most = archive.records.nomenclature
+        if config.nomenclature == "clc43" and most != "clc43":
+            remedy = "--nomenclature ben19, or name TFRecords with original_labels, or the published archive"
+            problem = "--nomenclature clc43, but these TFRecords have labels of the 19 classes only"
+            raise UsageError(problem, path=config.archive, remedy=remedy)
+        return most if config.nomenclature == "auto" else config.nomenclature
     if config.nomenclature == "auto":
         return "clc43" if archive.layout == "v1" else "ben19"
     return config.nomenclature
@@ -268,7 +278,7 @@ def _sources(config: ConvertConfig, archive: Archive, planned: Plan) -> dict[str
         else Path(archive.root).absolute().name,
         "layout": archive.layout,
         "splits": planned.selection.source,
-        "labels": "labels_metadata.json" if archive.layout == "v1" else archives.TABLE,
+        "labels": {"v1": "labels_metadata.json", "v2": archives.TABLE}.get(archive.layout, "TFRecords"),
         "s1": Path(archive.s1).absolute().name if archive.s1 else None,
         "excluded_by": [path.name for path in config.exclude],
         "fingerprint": planned.fingerprint,

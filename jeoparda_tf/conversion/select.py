@@ -76,7 +76,7 @@ def select(config: ConvertConfig, archive: Archive, faults: Faults) -> Selection
     found = archives.find_patches(archive)
     for name, error in found.misplaced:
         faults.add(name, error)
-    table = None if archive.layout == "v1" else metadata.read(archive, config.include_snow_and_cloud)
+    table = metadata.read(archive, config.include_snow_and_cloud) if archive.layout == "v2" else None
     present = set(found.names)
     excluded = {"folder not named like a patch": found.strange}
     unwanted: set[str] = set()
@@ -84,7 +84,7 @@ def select(config: ConvertConfig, archive: Archive, faults: Faults) -> Selection
         excluded[reason] = excluded.get(reason, 0) + len(present.intersection(names) - unwanted)
         unwanted.update(names)
     present -= unwanted
-    wanted = _wanted(config, table, present)
+    wanted = _wanted(config, archive, table, present)
     chosen = _one_split_each((entry for entry in wanted.entries if entry.name not in unwanted), faults)
     excluded[wanted.otherwise] = len(present.difference(entry.name for entry in wanted.entries))
     excluded.update(_drop_absent(chosen, present, archive, faults))
@@ -109,7 +109,7 @@ def _check_split_source(config: ConvertConfig, archive: Archive) -> None:
             remedy="name the published lists with --splits DIR (nearly all of their test patches touch a training "
             "patch, so scores come out too good), or draw blocks apart with --split-fractions 0.6 0.2 0.2",
         )
-    if archive.layout == "v1" and config.include_snow_and_cloud:
+    if archive.layout != "v2" and config.include_snow_and_cloud:
         raise UsageError(
             "--include-snow-and-cloud is for version 2; version 1 is converted with all but --exclude"
         )
@@ -122,7 +122,7 @@ def _exclusions(config: ConvertConfig, archive: Archive) -> Iterable[tuple[str, 
         yield SNOW_AND_CLOUD, metadata.snow_and_cloud(archive)
 
 
-def _wanted(config: ConvertConfig, table: Optional[Metadata], present: set[str]) -> Wanted:
+def _wanted(config: ConvertConfig, archive: Archive, table: Optional[Metadata], present: set[str]) -> Wanted:
     if config.splits:
         return _from_lists(config.splits)
     if config.split_fractions:
@@ -134,6 +134,9 @@ def _wanted(config: ConvertConfig, table: Optional[Metadata], present: set[str])
         file = table.file if table else ""
         entries = [Entry(name, fractions.split_of(name), file) for name in names]
         return Wanted(entries, source, f"not in {TABLE}")
+    if (records := archive.records) is not None:
+        entries = [Entry(name, records.split_of(name), records[name].path) for name in records]
+        return Wanted(entries, "names of the TFRecord files", "")
     assert table is not None  # v1 without a source of splits was refused
     entries = [Entry(name, split, table.file) for name, split in zip(table.names, table.splits)]
     return Wanted(entries, TABLE, f"not in {TABLE}")
@@ -188,7 +191,10 @@ def _partners(
     chosen: dict[str, Entry], wanted: Wanted, archive: Archive, table: Optional[Metadata], faults: Faults
 ) -> dict[str, str]:
     """Finds the Sentinel-1 partners, and drops patches without one."""
-    s1 = table.s1(list(chosen)) if table else wanted.s1 or pair(str(archive.s1), faults, archive.s1_tar)
+    if archive.records is not None:
+        s1 = archive.records.s1
+    else:
+        s1 = table.s1(list(chosen)) if table else wanted.s1 or pair(str(archive.s1), faults, archive.s1_tar)
     for name in [name for name in chosen if name not in s1]:
         faults.add(name, DataError("has no Sentinel-1 partner", path=archive.s1))
         del chosen[name]

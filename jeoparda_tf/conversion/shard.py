@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 
 from jeoparda_tf import records
-from jeoparda_tf.bigearthnet import raster
+from jeoparda_tf.bigearthnet import raster, tuberlin
 from jeoparda_tf.bigearthnet.archive import Archive, read_labels
 from jeoparda_tf.bigearthnet.bands import MAP_FEATURE, S1_FEATURE, S2_FEATURES
 from jeoparda_tf.bigearthnet.nomenclature import NOMENCLATURES, multi_hot
@@ -35,6 +35,7 @@ class Source(NamedTuple):
         s2_files: where its files lie in a .tar; None in folders.
         s1_files: the same of Sentinel-1.
         map_files: the same of its reference map.
+        record: where it is in TFRecords of TU Berlin's scripts; None if it is in files of its own.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Source(NamedTuple):
     s2_files: Optional[PatchFiles] = None
     s1_files: Optional[PatchFiles] = None
     map_files: Optional[PatchFiles] = None
+    record: Optional[tuberlin.Record] = None
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,9 @@ def read_patch(setup: Setup, source: Source) -> Optional[Patch]:
     Raises:
         DataError: a file is missing or faulty, or a label unknown.
     """
+    if source.record is not None:
+        labels, arrays = tuberlin.read(source.record, source.name, setup.features, setup.nomenclature)
+        return Patch(source.name, labels, arrays) if labels.any() else None
     archive, read = setup.archive, _reader(setup.reader)
     labels = _labels(setup, source)
     if not labels.any():

@@ -10,7 +10,11 @@ from .output import QUARANTINE
 from .preview import Preview
 from .run import Outcome
 
-_LAYOUTS = {"v1": "version 1 (a folder a patch)", "v2": "version 2 (reBEN: tiles and metadata.parquet)"}
+_LAYOUTS = {
+    "v1": "version 1 (a folder a patch)",
+    "v2": "version 2 (reBEN: tiles and metadata.parquet)",
+    "tfrecord": "TFRecords of version 1 (TU Berlin's scripts)",
+}
 
 
 def print_summary(outcome: Outcome, config: ConvertConfig) -> None:
