@@ -50,7 +50,7 @@ AGAIN = f"extract it again from the published archive{_SKIP}"
 RESTORE = f"restore it from the published archive{_SKIP}"
 DOWNLOAD = "download it again from the page of the published archive"
 SPLITS = "--splits takes a folder with train.csv, val.csv and test.csv (perhaps .csv.bz2; may be empty)"
-FOLDER = "name the folder that the published archive was extracted into, or an uncompressed .tar of it"
+FOLDER = "name the folder that the published archive was extracted into, or the archive itself"
 PACK = "pack it again from the published files, which holds none"
 COPY_TAR = "copy or download the archive again"
 
@@ -466,9 +466,7 @@ TARS = (
         TAR,
         error("s2.tar: not a readable tar: no header at byte 0", COPY_TAR),
     ),
-    Broken(
-        "tar without patches", tar("a/b.txt"), TAR, error("s2.tar: no Sentinel-2 patches in this .tar"), 2
-    ),
+    Broken("tar without patches", tar("a/b.txt"), TAR, error("s2.tar: no Sentinel-2 patches in this tar"), 2),
     Broken(
         "tar lacks labels",
         both(tar(), _ONE_LISTED),
