@@ -236,7 +236,7 @@ def _right_path(path: Path) -> str:
         return "it is empty: extract the published archive into it"
     return (
         "version 1 is a folder of folders like S2A_MSIL2A_20170613T101031_87_48; version 2 one that holds "
-        f"{S2_FOLDER} and {TABLE}"
+        f"{S2_FOLDER} and {TABLE}; TFRecords of version 1 are train.tfrecord, or train_00.tfrecord and so on"
     )
 
 

@@ -73,7 +73,7 @@ def print_preview(preview: Preview, config: ConvertConfig) -> None:
             classes.add_row(name, *(f"{own[index]:,}" for own in counts.values()))
         cli.console().print(classes)
     else:
-        print("classes: not known yet; version 1 has the labels in a file of each patch")
+        print("classes: not known yet; the labels of version 1 are read with the pixels")
     for reason, count in preview.excluded.items():
         print(f"left out: {count:,} {reason}")
     size = sum(split.bytes for split in preview.splits.values())
