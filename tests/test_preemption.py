@@ -79,7 +79,13 @@ def checkpoints(workdir: Path) -> str:
 def stop(arguments: list[str], workdir: Path, number: int, rank: int) -> tuple[int, str]:
     """Starts a run, sends one rank a signal after the first epochs, returns exit code and what was said."""
     with subprocess.Popen(
-        arguments, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        arguments,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # A shell starts what runs in its background with SIGINT ignored, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         limit, before = time.monotonic() + 200, checkpoints(workdir)
         while checkpoints(workdir) <= before:
