@@ -11,7 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import rasterio
+from PIL import Image
 from rasterio.transform import from_origin
+
+from jeoparda_tf.synthetic import eurosat
+from jeoparda_tf.synthetic.places import SPLITS
 
 SIZES = {
     **dict.fromkeys(("B02", "B03", "B04", "B08"), 120),
@@ -113,3 +117,18 @@ def write_table(
 ) -> None:
     columns = {"patch_id": names, "labels": labels, "split": splits, "s1_name": partners}
     pq.write_table(pa.table({key: list(values) for key, values in columns.items()}), path)
+
+
+def eurosat_images(root: Path, each: int) -> Path:
+    """Writes a folder like EuroSAT's, of noise: so many JPEGs of each class for each split; returns it."""
+    generator = np.random.default_rng(0)
+    for name in eurosat.CODES:
+        (root / name).mkdir(parents=True)
+        left = dict.fromkeys(SPLITS, each)
+        for number in range(1000):
+            split = eurosat.split_of(f"{name}/{name}_{number}.jpg")
+            if left[split]:
+                left[split] -= 1
+                pixels = generator.integers(0, 256, (64, 64, 3), np.uint8)
+                Image.fromarray(pixels).save(root / name / f"{name}_{number}.jpg", quality=90)
+    return root

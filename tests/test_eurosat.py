@@ -11,24 +11,14 @@ from PIL import Image
 from jeoparda_tf.synthetic import eurosat
 from jeoparda_tf.synthetic.places import SPLITS, plan
 from jeoparda_tf.synthetic.scene import block_mean
+from tests import archives
 from tfrecords_tools.errors import DataError, UsageError
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of noise, three JPEGs for each class and split."""
-    root = tmp_path_factory.mktemp("eurosat") / "EuroSAT_RGB"
-    rng = np.random.default_rng(0)
-    for name in eurosat.CODES:
-        (root / name).mkdir(parents=True)
-        left = dict.fromkeys(SPLITS, 3)
-        for number in range(1000):
-            split = eurosat.split_of(f"{name}/{name}_{number}.jpg")
-            if left[split]:
-                left[split] -= 1
-                pixels = rng.integers(0, 256, (64, 64, 3), np.uint8)
-                Image.fromarray(pixels).save(root / name / f"{name}_{number}.jpg", quality=90)
-    return root
+    return archives.eurosat_images(tmp_path_factory.mktemp("eurosat") / "EuroSAT_RGB", 3)
 
 
 def _variants(path: Path) -> list[np.ndarray]:

@@ -71,9 +71,9 @@ def _line(path: Path, config: Mapping[str, Any], changed: Sequence[str], split: 
     rates = history.get("images_per_second", np.empty(0))
     return Line(
         run=path,
-        differs=", ".join(f"{name} {_plain(config.get(name))}" for name in changed) or "nothing",
+        differs=", ".join(f"{name} {plain(config.get(name))}" for name in changed) or "nothing",
         scores=dict(zip(_SCORES, numbers)),
-        parameters=_parameters(path),
+        parameters=parameters(path),
         images_per_second=float(np.nanmedian(rates)) if np.isfinite(rates).any() else float("nan"),
         epochs=len(history["epoch"]),
         about=(split, str(found.data), found.nomenclature, len(found.labels)),
@@ -81,11 +81,13 @@ def _line(path: Path, config: Mapping[str, Any], changed: Sequence[str], split: 
     )
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
+    """Returns a setting as it is written on a command line."""
     return "+".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
-def _parameters(workdir: Path) -> int:
+def parameters(workdir: Path) -> int:
+    """Returns how many numbers of a run's model are trained."""
     from .. import models
 
     model = models.build(runs.read_spec(workdir))

@@ -1,0 +1,93 @@
+"""A study's table: what a row sets, in which order the runs come, what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from jeoparda_tf.training import studies
+from jeoparda_tf.training.config import FitConfig, check
+from tests.conftest import REPOSITORY
+from tfrecords_tools.errors import UsageError
+
+TABLE = """
+title: Two rows
+mosaics: 30
+train_fraction: 0.5
+curves: optimizer
+common: {model: tiny, epochs: 3, bands: [rgb]}
+rows:
+  plain: {seeds: [4, 7], masks: true}
+  mixed: {mixup: 0.3, epochs: 2}
+"""
+
+
+def _write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "table.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_rows_change_what_is_common(tmp_path):
+    study = studies.read(_write(tmp_path, TABLE))
+    assert (study.title, study.mosaics, study.train_fraction, study.curves) == (
+        "Two rows",
+        30,
+        0.5,
+        "optimizer",
+    )
+    plain, mixed = study.rows
+    assert plain.settings == {"model": "tiny", "epochs": 3, "bands": ["rgb"]}
+    assert mixed.settings == {"model": "tiny", "epochs": 2, "bands": ["rgb"], "mixup": 0.3}
+    assert (plain.changes, mixed.changes) == ({}, {"mixup": 0.3, "epochs": 2})
+    assert (plain.seeds, mixed.seeds, plain.masks, mixed.masks) == ((4, 7), (0,), True, False)
+    # Every row has a first run before any has a second.
+    assert [(row.name, seed) for row, seed in study.runs] == [("plain", 4), ("mixed", 0), ("plain", 7)]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("rows: {a: {mixupp: 0.3}}", "row a: unknown mixupp"),
+        ("rows: {a: {seed: 1}}", "row a: unknown seed"),
+        ("rows: {a: {}}\ncommon: {workdir: x}", "common: unknown workdir"),
+        ("rows: {a: {}}\ncolour: red", "the file: unknown colour"),
+        ("rows: {}", "rows must map names to values"),
+        ("title: x", "rows must map names to values"),
+        ("- a", "the file must map names to values"),
+        ("rows: {a: {seeds: 3}}", "seeds must be a list of whole numbers, not 3"),
+        ("rows: {a: {seeds: []}}", "seeds must be a list of whole numbers"),
+        ("rows: {a: {seeds: [true]}}", "seeds must be a list of whole numbers"),
+        ("rows: {../a: {}}", "a name has letters, digits"),
+        ("rows: {a: {}}\ntrain_fraction: 0", "train_fraction is 0, but must be above 0"),
+        ("rows: {a: {}}\nmosaics: few", "mosaics is 'few'"),
+        ("rows: {a: {}}\ncurves: colour", "curves is 'colour', which is no setting of fit"),
+        ("rows: [", "is no YAML"),
+    ],
+)
+def test_what_is_no_table(tmp_path, text, problem):
+    with pytest.raises(UsageError, match=r"table\.yaml") as caught:
+        studies.read(_write(tmp_path, text))
+    assert problem in str(caught.value)
+
+
+def test_a_missing_table(tmp_path):
+    with pytest.raises(UsageError, match="cannot be read"):
+        studies.read(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / "jobs" / "studies").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_the_studies_under_jobs_are_such_tables(path):
+    study = studies.read(path)
+    for row in study.rows:
+        values = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in row.settings.items()
+        }
+        config = dataclasses.replace(FitConfig(data=Path("d"), workdir=Path("w")), **values)
+        check(config)
+    # The same for all, or it is no comparison.
+    assert len({row.settings["epochs"] for row in study.rows}) == 1
