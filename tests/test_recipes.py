@@ -40,7 +40,7 @@ ROWS = [
         "0.76",
         {"model": "resnet18", "epochs": 50, "schedule": "1cycle", "augment": "heavy", "mixup": 0.3},
     ),
-    ("literature-pretrained-rgb", "0.4988", {"bands": ("rgb",)}),
+    ("literature-pretrained-rgb", "0.4988", {"model": "resnet50", "bands": ("rgb",), "init": "imagenet"}),
     ("literature-shallow-rgb", "0.6759", {"model": "shallow", "bands": ("rgb",)}),
     ("literature-shallow-all", "0.7098", {"model": "shallow", "bands": ("all",), "upsample": "bicubic"}),
     ("literature-kbranch", None, {"model": "kbranch", "bands": ("all",)}),

@@ -76,7 +76,13 @@ class Run:
 
     def average_ranks(self) -> None:
         """Makes all that ranks keep apart the same: BatchNorm's moving statistics and the sum of the losses."""
-        moving = [weight for weight in self.model.non_trainable_weights if weight.dtype.is_floating]
+        moving = [
+            weight
+            for layer in self.model.layers
+            if layer.trainable  # a mean of equal numbers may be another one in the last bit
+            for weight in layer.non_trainable_weights
+            if weight.dtype.is_floating
+        ]
         distributed.average([*moving, self.loss_sum])
 
     def check_finite(self, weights: bool = False) -> None:

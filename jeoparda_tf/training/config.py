@@ -45,6 +45,18 @@ class FitConfig:
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = option(
         "float32, or computing in half precision", "float32", group="model"
     )
+    init: Optional[str] = option(
+        "weights to begin with: imagenet (from Keras' cache; nothing is downloaded), the workdir of another run, or a "
+        "file of Keras' weights (.h5, .npz)",
+        None,
+        metavar="imagenet|RUN|FILE",
+        group="model",
+    )
+    freeze_backbone: bool = option(
+        "train the last layer alone; what --init gave stays as it is, BatchNorm's statistics too",
+        False,
+        group="model",
+    )
 
     epochs: int = option("passes over the train split", 20, group="training")
     batch: int = option("patches that one rank holds at a time", 32, group="training")
@@ -120,10 +132,10 @@ class FitConfig:
         """Everything but where the run is and how it was called, for `config.json`."""
         values = dataclasses.asdict(self)
         del values["workdir"], values["resume"]
-        return (
-            json.dumps({**values, "data": str(self.data.resolve()), "stage": str(self.stage or "")}, indent=1)
-            + "\n"
-        )
+        values.update(data=str(self.data.resolve()), stage=str(self.stage or ""))
+        if self.init and self.init != "imagenet":
+            values["init"] = str(Path(self.init).resolve())
+        return json.dumps(values, indent=1) + "\n"
 
 
 def defaults() -> dict[str, Any]:
@@ -150,6 +162,8 @@ def check(config: FitConfig) -> None:
         if value < low or (high is not None and value > high):
             limit = f"at least {low}" if high is None else f"{low} to {high}"
             raise UsageError(f"--{name.replace('_', '-')} is {value}, but must be {limit}")
+    if config.freeze_backbone and not config.init:
+        raise UsageError("--freeze-backbone would keep random weights", remedy="give --init too")
     if any(not 0 < share < 1 for share in config.decay_at) or list(config.decay_at) != sorted(
         config.decay_at
     ):

@@ -23,6 +23,7 @@ from . import (
     callbacks,
     checkpoints,
     distributed,
+    initial,
     losses,
     optimizers,
     preemption,
@@ -72,8 +73,8 @@ def _train(run: Run, request: preemption.Request) -> None:
     try:
         if config.stage:
             _stage(run, config.stage)
-        if config.resume:
-            _resume(run)
+        if not (config.resume and _resume(run)) and config.init:
+            _initialise(run, config.init)
         _epochs(run, request)
     except (PeerError, StoppedError):
         raise
@@ -122,13 +123,18 @@ def _prepare(config: FitConfig, open_files: ExitStack) -> Run:
         raise UsageError(problem, path=config.data, remedy="lower --batch or start fewer ranks")
     tf.keras.utils.set_random_seed(config.seed)
     spec = spec_for(
-        manifest, bands.choose(config.bands), name=config.model, upsample=config.upsample, l2=config.l2,
+        manifest, bands.choose(config.bands), name=config.model, upsample=config.upsample,
+        l2=0.0 if config.freeze_backbone else config.l2,  # of weights that stay it is a constant
         dropout=config.dropout, precision=config.precision, seed=config.seed * 65_537 + distributed.rank(),
     )  # fmt: skip
+    if config.init and not config.resume and distributed.rank() == 0:
+        initial.check(config.init, spec)
     _open_workdir(config, size, open_files)
     model = models.build(spec)
     if config.sync_batchnorm and size > 1:
         model = sync_batchnorm.synchronised(model)
+    if config.freeze_backbone:
+        initial.freeze(model)
     optimizer = optimizers.build(config)
     step.create_slots(optimizer, model.trainable_variables)
     loss_sum = tf.Variable(0.0, trainable=False, name="loss_sum")
@@ -202,8 +208,21 @@ def _check_same(before: dict[str, Any], now: dict[str, Any], path: Path) -> None
         )
 
 
-def _resume(run: Run) -> None:
-    """Puts the run where its last whole checkpoint left it; every rank reads it in the workdir they share."""
+def _initialise(run: Run, init: str) -> None:
+    """Has rank 0 take the weights that the run begins with; the others get them from it before the first step."""
+    error = None
+    if distributed.rank() == 0:
+        try:
+            result, source = initial.fill(run.model, run.spec, init)
+            initial.write(run.config.workdir, result, source)
+            print(f"begins with {source['source']}: {initial.in_words(result)}", flush=True)
+        except UserError as problem:
+            error = problem
+    distributed.agree(error)
+
+
+def _resume(run: Run) -> bool:
+    """Puts the run where its last whole checkpoint left it, if there is one; every rank reads it in the workdir."""
     found: Optional[tuple[Path, checkpoints.State]] = None
     told = ""
     error: Optional[UserError] = None
@@ -229,6 +248,7 @@ def _resume(run: Run) -> None:
             f"resuming at step {run.step}{told}" if found else "no checkpoint yet: starting at step 0",
             flush=True,
         )
+    return found is not None
 
 
 def _check_fits(run: Run, state: checkpoints.State) -> None:

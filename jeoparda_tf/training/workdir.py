@@ -16,6 +16,7 @@ from ..models.spec import ModelSpec
 
 CONFIG, MODEL, ENVIRONMENT, HISTORY = "config.json", "model.json", "environment.json", "history.csv"
 CHECKPOINTS, TENSORBOARD = "checkpoints", "tensorboard"
+INIT = "init.json"
 LOCK, HEARTBEATS = "run.lock", ".ranks"
 
 
