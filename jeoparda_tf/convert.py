@@ -1,4 +1,4 @@
-"""Converts an extracted BigEarthNet archive into sharded TFRecords with a manifest.
+"""Converts a BigEarthNet archive, extracted or not, into sharded TFRecords with a manifest.
 
 An interrupted conversion is continued by the same command, to the same bytes.
 """
@@ -26,8 +26,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return 0
     try:
         outcome = convert(config)
-    except KeyboardInterrupt:
-        print("\nstopped; the same command continues with the shards that are missing", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        how = str(stop) or "the same command continues with the shards that are missing"
+        print(f"\nstopped; {how}", file=sys.stderr)
         return 130
     print_summary(outcome, config)
     return 0

@@ -13,6 +13,7 @@ from typing import TypeVar
 import pytest
 
 from tests.conversions import v1, v1_shared, v2, v2_shared  # noqa: F401 - fixtures
+from tests.processes import long, whole  # noqa: F401 - fixtures
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 Item = TypeVar("Item")

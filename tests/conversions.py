@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import subprocess
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 
 from jeoparda_tf.bigearthnet.nomenclature import names_of
 from jeoparda_tf.conversion.config import ConvertConfig
@@ -57,6 +59,14 @@ def v1(v1_shared: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def v2(v2_shared: Path, tmp_path: Path) -> Path:
     return linked(v2_shared, tmp_path / "v2")
+
+
+def compress(path: Path, suffix: str) -> Path:
+    """Compresses a file with gzip (.gz) or zstd (.zst), beside it."""
+    target, data = path.with_name(path.name + suffix), path.read_bytes()
+    zstd = zstandard.ZstdCompressor(write_checksum=True)
+    target.write_bytes(gzip.compress(data, 1) if suffix == ".gz" else zstd.compress(data))
+    return target
 
 
 def v1_config(root: Path, out: Path, **changes: Any) -> ConvertConfig:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
 
 from jeoparda_tf import convert as command
+from jeoparda_tf.conversion import lookahead
 from jeoparda_tf.conversion.config import ConvertConfig
-from jeoparda_tf.conversion.preview import preview
+from jeoparda_tf.conversion.preview import Preview, preview
 from jeoparda_tf.conversion.run import convert
+from tests import archives
 from tests.archives import v1_name, v2_name
 from tests.conversions import V1_SPLITS, v1_config, v2_config
+from tests.test_gather import packed
 from tfrecords_tools import manifest as manifests
-from tfrecords_tools.errors import UsageError
+from tfrecords_tools.errors import DataError, UsageError
 
 
-def _holds_afterwards(config: ConvertConfig, tmp_path: Path) -> None:
+def _holds_afterwards(config: ConvertConfig, tmp_path: Path) -> Preview:
     before = sorted(tmp_path.rglob("*"))
     told = preview(config)
     assert sorted(tmp_path.rglob("*")) == before
@@ -30,11 +34,15 @@ def _holds_afterwards(config: ConvertConfig, tmp_path: Path) -> None:
         assert told.splits[name][:3] == expected
         counts = told.splits[name].label_counts
         assert counts is None if told.archive.layout == "v1" else counts == split.label_counts
-    assert told.excluded == found.excluded
+    # What is in no list, only the archive knows.
+    listed = any(reading.listed for reading in told.readings)
+    unknown = {"in no split list"} if listed and told.archive.layout == "v1" else set()
+    assert told.excluded == {key: count for key, count in found.excluded.items() if key not in unknown}
     assert told.files == len(list(config.out.iterdir()))
     assert told.seconds is not None
     assert told.seconds > 0
     assert not told.faults
+    return told
 
 
 def test_version_1_with_sentinel_1(v1: Path, tmp_path: Path) -> None:
@@ -78,3 +86,71 @@ def test_what_conversion_refuses_is_refused(v1: Path, tmp_path: Path) -> None:
         preview(v1_config(v1, tmp_path / "out", workers=0))
     with pytest.raises(UsageError, match="version 1 holds no split"):
         preview(v1_config(v1, tmp_path / "out", splits=None))
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*.*"))
+
+
+def _halved(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_names_of_what_streams_by(v1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without lists it is read to its end: the partners of Sentinel-1 are in it too."""
+    size = _bytes(v1 / "BigEarthNet-v1.0") + _bytes(v1 / "BigEarthNet-S1-v1.0")
+    first = f"{archives.SCENE}_33UUP_0_0"
+    (v1 / "BigEarthNet-S1-v1.0" / first / f"{first}_labels_metadata.json").unlink()
+    s2, s1 = packed(v1, "BigEarthNet-v1.0", ".gz"), packed(v1, "BigEarthNet-S1-v1.0", ".zst")
+    config = v1_config(
+        v1,
+        tmp_path / "out",
+        archive=s2,
+        s1=s1,
+        splits=None,
+        split_fractions=(0.5, 0.25, 0.25),
+        on_error="skip",
+    )
+    told = _holds_afterwards(config, tmp_path)
+    assert told.excluded == {"faulty": 2}  # the file, and the patch without a partner
+    assert sum(reading.bytes for reading in told.readings) == pytest.approx(size, rel=1e-3)
+    assert all(reading.seconds > 0 and not reading.listed for reading in told.readings)
+    shutil.rmtree(tmp_path / "out")
+    monkeypatch.setattr(lookahead, "_HEAD", 100_000)
+    assert preview(config).splits == told.splits
+    _halved(s2)
+    with pytest.raises(DataError, match="cut off"):
+        preview(config)
+
+
+def _by_patch(root: Path, name: str) -> Path:
+    with tarfile.open(root / f"{name}.tar.gz", "w:gz") as archive:
+        archive.add(root / name, name)
+    return root / f"{name}.tar.gz"
+
+
+@pytest.mark.parametrize("layout", ["v1", "v2"])
+def test_lists_and_tables_spare_reading_what_streams_by(
+    request: pytest.FixtureRequest, layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root: Path = request.getfixturevalue(layout)
+    if layout == "v1":
+        size = _bytes(root / "BigEarthNet-v1.0")
+        config = v1_config(root, tmp_path / "out", archive=_by_patch(root, "BigEarthNet-v1.0"))
+    else:
+        names = "BigEarthNet-S2", "BigEarthNet-S1", "Reference_Maps"
+        size = sum(_bytes(root / name) for name in names)
+        s2, s1, maps = (_by_patch(root, name) for name in names)
+        config = v2_config(root, tmp_path / "out", archive=s2, s1=s1, maps=maps)
+    monkeypatch.setattr(lookahead, "_HEAD", 400_000)  # two patches and a half
+    told = _holds_afterwards(config, tmp_path)
+    assert told.sampled == 2
+    assert all(reading.listed and 200_000 < reading.unpacked < 600_000 for reading in told.readings)
+    assert sum(reading.bytes for reading in told.readings) == pytest.approx(size, rel=0.2)
+    _halved(config.archive)
+    assert preview(config).splits == told.splits
+
+
+def test_standard_input_is_not_used_up(v1: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--dry-run would use standard input up"):
+        preview(v1_config(v1, tmp_path / "out", archive=Path("-")))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import subprocess
 import sys
 import time
@@ -10,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import zstandard
 
 from jeoparda_tf.conversion import gather
 from jeoparda_tf.conversion.run import convert
 from tests.conftest import REPOSITORY
-from tests.conversions import hashes, v1_config, v2_config
+from tests.conversions import compress, hashes, v1_config, v2_config
 from tests.test_tar import pack
 from tfrecords_tools.errors import DataError, UsageError
 
@@ -24,20 +22,9 @@ def _data(out: Path) -> dict[str, str]:
     return {name: digest for name, digest in hashes(out).items() if name != "manifest.json"}
 
 
-def _compress(path: Path, suffix: str) -> Path:
-    target = path.with_name(path.name + suffix)
-    data = path.read_bytes()
-    target.write_bytes(
-        gzip.compress(data, 1)
-        if suffix == ".gz"
-        else zstandard.ZstdCompressor(write_checksum=True).compress(data)
-    )
-    path.unlink()
-    return target
-
-
-def _packed(root: Path, name: str, suffix: str) -> Path:
-    return _compress(pack(root / name, root / f"{name}.tar"), suffix)
+def packed(root: Path, name: str, suffix: str) -> Path:
+    """Packs a folder of an archive, compressed, so that the files of a patch do not lie together."""
+    return compress(pack(root / name, root / f"{name}.tar"), suffix)
 
 
 @pytest.mark.parametrize(("suffix", "workers", "fractions"), [(".gz", 1, False), (".zst", 2, True)])
@@ -46,7 +33,7 @@ def test_v1_same_bytes_as_folders(
 ) -> None:
     split: dict[str, Any] = {"splits": None, "split_fractions": (0.5, 0.25, 0.25)} if fractions else {}
     convert(v1_config(v1, tmp_path / "a", s1=v1 / "BigEarthNet-S1-v1.0", **split))
-    s2, s1 = _packed(v1, "BigEarthNet-v1.0", suffix), _packed(v1, "BigEarthNet-S1-v1.0", suffix)
+    s2, s1 = packed(v1, "BigEarthNet-v1.0", suffix), packed(v1, "BigEarthNet-S1-v1.0", suffix)
     flushes = []
     flush = gather._Spills.flush
     monkeypatch.setattr(gather._Spills, "flush", lambda self: (flushes.append(self._taken), flush(self)))
@@ -68,7 +55,7 @@ def test_v1_same_bytes_as_folders(
 def test_v2_same_bytes_as_folders(v2: Path, tmp_path: Path, beside: bool) -> None:
     convert(v2_config(v2, tmp_path / "a", s1=v2 / "BigEarthNet-S1", reference_maps=True))
     s2, s1, maps = (
-        _packed(v2, name, ".zst") for name in ("BigEarthNet-S2", "BigEarthNet-S1", "Reference_Maps")
+        packed(v2, name, ".zst") for name in ("BigEarthNet-S2", "BigEarthNet-S1", "Reference_Maps")
     )
     (v2 / "Reference_Maps").rename(v2 / "elsewhere")
     more: dict[str, Any] = {"reference_maps": True}
@@ -104,7 +91,7 @@ def _command(root: Path, archive: object, out: Path) -> list[str]:
 def test_standard_input(v1: Path, tmp_path: Path, suffix: str) -> None:
     convert(v1_config(v1, tmp_path / "a"))
     archive = pack(v1 / "BigEarthNet-v1.0", v1 / "s2.tar")
-    archive = _compress(archive, suffix) if suffix else archive
+    archive = compress(archive, suffix) if suffix else archive
     with subprocess.Popen(["cat", archive], stdout=subprocess.PIPE) as cat:
         done = subprocess.run(
             _command(v1, "-", tmp_path / "b"),
@@ -121,7 +108,7 @@ def test_standard_input(v1: Path, tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
 @pytest.mark.parametrize("share", [0.3, 0.9])
 def test_cut_off(v1: Path, tmp_path: Path, suffix: str, share: float) -> None:
-    archive = _packed(v1, "BigEarthNet-v1.0", suffix)
+    archive = packed(v1, "BigEarthNet-v1.0", suffix)
     data = archive.read_bytes()
     archive.write_bytes(data[: int(len(data) * share)])
     told = (
@@ -138,7 +125,7 @@ def test_cut_off(v1: Path, tmp_path: Path, suffix: str, share: float) -> None:
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
 def test_a_damaged_byte(v1: Path, tmp_path: Path, suffix: str) -> None:
-    archive = _packed(v1, "BigEarthNet-v1.0", suffix)
+    archive = packed(v1, "BigEarthNet-v1.0", suffix)
     data = bytearray(archive.read_bytes())
     data[len(data) // 2] ^= 0xFF
     archive.write_bytes(data)
@@ -156,7 +143,7 @@ def test_what_is_refused(v1: Path, tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(magic * 200)
         with pytest.raises((UsageError, DataError), match=rf"{name}: {problem}"):
             convert(v1_config(v1, tmp_path / "out", archive=tmp_path / name))
-    archive = _packed(v1, "BigEarthNet-v1.0", ".gz")
+    archive = packed(v1, "BigEarthNet-v1.0", ".gz")
     with pytest.raises(UsageError, match="a compressed archive has one reader, not tasks"):
         convert(v1_config(v1, tmp_path / "out", archive=archive, task="0/2"))
     with pytest.raises(UsageError, match="--memory much: not a size"):
@@ -167,7 +154,7 @@ def test_a_pass_that_has_ended_is_not_made_again(
     v1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     convert(v1_config(v1, tmp_path / "a"))
-    archive = _packed(v1, "BigEarthNet-v1.0", ".gz")
+    archive = packed(v1, "BigEarthNet-v1.0", ".gz")
     config = v1_config(v1, tmp_path / "b", archive=archive)
     with monkeypatch.context() as patch:
         patch.setattr("jeoparda_tf.conversion.run.make_plan", _stop)

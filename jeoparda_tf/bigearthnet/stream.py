@@ -45,15 +45,22 @@ class Packed:
         path: of it.
         size: its bytes, compressed; None of standard input, or of anything else that is no file.
         bytes_read: how many of them have been read.
+        bytes_unpacked: how many those have become.
         stream: the tar.
     """
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
-        self.path, self.bytes_read = path, 0
+        self.path, self.bytes_read, self.bytes_unpacked = path, 0, 0
         self.size = path.stat().st_size if path.is_file() else None
         self._counted = _Counted(file, self)
         decompress = _decompressor(self._counted, path)
-        self._ahead = _Ahead(decompress)
+
+        def read(size: int) -> bytes:
+            data = decompress(size)
+            self.bytes_unpacked += len(data)
+            return data
+
+        self._ahead = _Ahead(read)
         self.stream: BinaryIO = io.BufferedReader(self._ahead, _CHUNK)
 
     def told(self) -> str:

@@ -109,17 +109,57 @@ def mpi_futures() -> Any:
 def mpi() -> Iterator[Pool]:
     """A pool of all ranks of `mpirun` but this one, which hands out the jobs.
 
-    An error inside the block lets the other ranks finish the shards they are at: MPI cannot stop one of them.
+    An error inside the block lets the other ranks finish the shards they are at: MPI cannot stop one of them. SIGINT
+    and SIGTERM, which launchers send to all ranks and soon follow with SIGKILL, end those shards at once.
 
     Raises:
         UsageError: as `mpi_futures`.
     """
-    with mpi_futures().MPIPoolExecutor(main=False) as executor:
+    with mpi_futures().MPIPoolExecutor(main=False, initializer=_start_rank) as executor:
         try:
-            yield Pool(executor, 2 * executor.num_workers)
+            yield Pool(_Ranks(executor), 2 * executor.num_workers)
         except BaseException:
             executor.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+class _Ranks(Executor):
+    """Hands jobs to MPI's ranks, where signals can end them."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        return self._executor.submit(_stoppable, fn, *args, **kwargs)
+
+
+class _Signals:
+    """Of a rank that is given jobs: whether it is at one, and whether a signal has come."""
+
+    working = False
+    came = False
+
+    @classmethod
+    def take(cls, number: int, frame: Any) -> None:
+        """Ends the job, or the next one: between jobs the rank has to live on, for the first one waits for its word."""
+        cls.came = True
+        if cls.working:
+            raise KeyboardInterrupt
+
+
+def _start_rank() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _Signals.take)
+
+
+def _stoppable(work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    try:
+        _Signals.working = True
+        if _Signals.came:
+            raise KeyboardInterrupt
+        return work(*args, **kwargs)
+    finally:
+        _Signals.working = False
 
 
 def _start_worker() -> None:

@@ -10,21 +10,25 @@ import hashlib
 import json
 import os
 import re
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from jeoparda_tf.bigearthnet import stream, tar
 from jeoparda_tf.bigearthnet.archive import find_maps
 from jeoparda_tf.bigearthnet.packed import Index
-from jeoparda_tf.bigearthnet.stream import STANDARD_INPUT
+from jeoparda_tf.bigearthnet.stream import STANDARD_INPUT, Packed
 from tfrecords_tools.errors import UsageError
 from tfrecords_tools.writer import TEMPORARY
 
 from .config import ConvertConfig
 from .output import Output, cannot_write
 from .plan import order_hash
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 SPILLS = 64
 _UNITS = {"GB": 10**9, "MB": 10**6}
@@ -95,9 +99,25 @@ def gather(config: ConvertConfig, output: Output) -> dict[str, Index]:
         for what, path in wanted.items():
             index = _taken(journal, what, path)
             if index is None:
-                index = _take(journal, what, path, config.seed, memory)
+                with _nothing_half_taken(journal, what, path):
+                    index = _take(journal, what, path, config.seed, memory)
             found[what] = index
     return found
+
+
+def reading_bar(packed: Packed, disable: bool = False) -> tqdm:
+    """Returns a progress bar of an archive's bytes."""
+    from tqdm import tqdm
+
+    name = _told(packed.path)
+    return tqdm(
+        total=packed.size,
+        initial=packed.bytes_read,
+        unit="B",
+        unit_scale=True,
+        desc=f"reading {name}",
+        disable=disable or None,  # None: unless stderr is a terminal
+    )
 
 
 def parse_memory(text: str) -> int:
@@ -139,20 +159,37 @@ def _identity(path: Path) -> list[Any]:
     return [path.name, found.st_size, found.st_mtime_ns]
 
 
-def _take(journal: Path, what: str, path: Path, seed: int, memory: int) -> Index:
-    """One pass over an archive."""
-    from tqdm import tqdm
+@contextmanager
+def _nothing_half_taken(journal: Path, what: str, path: Path) -> Iterator[None]:
+    """Removes what was spilled if the pass does not get to its end: the next one begins anew."""
+    try:
+        yield
+    except BaseException as error:
+        with suppress(OSError):
+            _forget(journal, what)
+        if isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(
+                f"the same command reads {_told(path)} again, from its beginning"
+            ) from None
+        raise
 
+
+def _forget(journal: Path, what: str) -> None:
     for old in (journal / f"{what}.archive", *journal.glob(f"{what}-*.spill")):
         old.unlink(missing_ok=True)
+
+
+def _told(path: Path) -> str:
+    return "standard input" if path == STANDARD_INPUT else path.name
+
+
+def _take(journal: Path, what: str, path: Path, seed: int, memory: int) -> Index:
+    """One pass over an archive."""
+    _forget(journal, what)
     spills = _Spills(journal.absolute(), what, memory)
     index = Index(str(path), spills.paths)
-    name = "standard input" if path == STANDARD_INPUT else path.name
     folder, spill = "", 0
-    with ExitStack() as stack:
-        packed = stack.enter_context(stream.opened(path))
-        bar = tqdm(total=packed.size, unit="B", unit_scale=True, desc=f"reading {name}", disable=None)
-        stack.enter_context(bar)
+    with stream.opened(path) as packed, reading_bar(packed) as bar:
         for member in tar.members(packed.stream, path):
             if member.folder != folder:  # the highest bits: a range of the order
                 folder, spill = member.folder, order_hash(member.folder, seed) * SPILLS >> 64

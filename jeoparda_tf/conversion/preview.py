@@ -16,16 +16,15 @@ from jeoparda_tf.bigearthnet.archive import Archive
 from jeoparda_tf.bigearthnet.nomenclature import NOMENCLATURES
 from jeoparda_tf.records import Patch
 from tfrecords_tools import manifest, tfds
-from tfrecords_tools.errors import UsageError
 from tfrecords_tools.manifest import Feature, Nomenclature
 from tfrecords_tools.tfrecord import OVERHEAD
 
 from .config import ConvertConfig, worker_count
 from .faults import Fault, Faults
-from .gather import maps_of, streams
-from .plan import Range
-from .run import Plan, make_plan
-from .shard import Job, convert_shard
+from .gather import maps_of
+from .lookahead import Look, Reading, know_names, lend, looked
+from .run import Plan, make_plan, stopping_on_sigterm
+from .shard import Job, Source, convert_shard
 
 _SAMPLE = 48  # patches that are converted to see how long it takes
 
@@ -51,6 +50,7 @@ class Preview:
         excluded: number of patches left out, by reason.
         sampled: patches that were converted as a sample, into a temporary folder.
         seconds: of one worker for all patches, as for the sample; None if none of these could be read.
+        readings: what reading each archive that streams by would take before that.
         workers: that would share them.
         faults: what is wrong in the sample.
     """
@@ -62,6 +62,7 @@ class Preview:
     excluded: Mapping[str, int]
     sampled: int
     seconds: Optional[float]
+    readings: Sequence[Reading]
     workers: int
     faults: Sequence[Fault]
 
@@ -73,36 +74,49 @@ def preview(config: ConvertConfig) -> Preview:
         UsageError, DataError: as `convert` does before it begins.
     """
     workers = worker_count(config)
-    if packed := streams(config):
-        remedy = "leave --dry-run out, or unpack it to a plain .tar"
-        raise UsageError(
-            "cannot look ahead in what is compressed", path=next(iter(packed.values())), remedy=remedy
-        )
-    archive = archives.open_archive(config.archive, config.s1, maps=maps_of(config), table=config.metadata)
     faults = Faults(config.on_error == "skip")
-    planned = make_plan(config, archive, faults)
+    with stopping_on_sigterm(), looked(config) as looks:
+        packed = {what: look.index() for what, look in looks.items()}
+        archive = archives.open_archive(
+            config.archive, config.s1, maps=maps_of(config), table=config.metadata, packed=packed
+        )
+        archive, listed = know_names(config, archive, looks)
+        planned = make_plan(config, archive, faults)
+        sample = _sample(planned, looks)
+        seconds, wrong = _measure(planned, sample)
+        readings = [look.reading(listed) for look in looks.values()]
     nomenclature = NOMENCLATURES[planned.setup.nomenclature]
     splits = {name: _split(planned, name, nomenclature) for name, own in planned.splits.items() if own}
     excluded = dict(planned.selection.excluded)
     if faults.found:
         excluded["faulty"] = len(faults.found)
     beside = (manifest.FILE_NAME, manifest.TABLE_NAME, *tfds.FILE_NAMES)
-    files = len(planned.shards) + len(beside) + bool(faults.found)
-    longest = max(planned.splits, key=lambda split: len(planned.splits[split]))
-    count = min(_SAMPLE, len(planned.splits[longest]))
-    seconds, wrong = _measure(planned, longest, count)
     patches = sum(split.patches for split in splits.values())
     return Preview(
-        archive,
+        archive.without_index(),
         nomenclature,
         splits,
-        files,
+        len(planned.shards) + len(beside) + bool(faults.found),
         excluded,
-        count,
+        len(sample),
         None if seconds is None else seconds * patches,
+        readings,
         max(1, min(workers, len(planned.shards))),
         wrong,
     )
+
+
+def _sample(planned: Plan, looks: Mapping[str, Look]) -> tuple[Source, ...]:
+    """Returns a few patches to convert: their order is shuffled, so the first ones are a fair sample.
+
+    Of an archive that streams by they are those at its beginning.
+    """
+    names = max(planned.splits.values(), key=len)
+    if "s2" in looks:
+        wanted = {name for own in planned.splits.values() for name in own}
+        seen = looks["s2"].complete("s2", labels=planned.archive.layout == "v1")
+        names = [name for name in seen if name in wanted]
+    return lend(planned.sources(names[:_SAMPLE]), planned.archive, looks)
 
 
 def _split(planned: Plan, split: str, nomenclature: Nomenclature) -> SplitPreview:
@@ -123,20 +137,17 @@ def _bytes_but_name(features: Sequence[Feature], nomenclature: Nomenclature) -> 
     return OVERHEAD + len(records.encode(patch, features)) - len(name)
 
 
-def _measure(planned: Plan, split: str, count: int) -> tuple[Optional[float], list[Fault]]:
-    """Returns the seconds of a patch, None if none could be read, and what was wrong with the others.
-
-    The order of the names is shuffled, so the first ones are a fair sample.
-    """
+def _measure(planned: Plan, sample: tuple[Source, ...]) -> tuple[Optional[float], list[Fault]]:
+    """Returns the seconds of a patch, None if none could be read, and what was wrong with the others."""
     with tempfile.TemporaryDirectory(prefix="jeoparda-dry-run-") as folder:
+        setup = replace(planned.setup, out=folder, skip=True)
 
-        def job(stop: int) -> Job:
-            made = planned.job(Range(split, "sample.tfrecord", 0, stop))
-            return replace(made, setup=replace(made.setup, out=folder, skip=True))
+        def job(sources: tuple[Source, ...]) -> Job:
+            return Job(setup, "sample.tfrecord", "train", True, sources)
 
-        convert_shard(job(1))  # imports, and libgdal's start
+        convert_shard(job(sample[:1]))  # imports, and libgdal's start
         start = time.perf_counter()
-        result = convert_shard(job(count))
+        result = convert_shard(job(sample))
         seconds = time.perf_counter() - start
     read = result.shard.records + result.unlabelled
     return (seconds / read if read else None), result.faults

@@ -55,10 +55,14 @@ class Plan:
     def job(self, shard: Range) -> Job:
         """Returns what a worker has to know to convert a shard."""
         names = self.splits[shard.split][shard.start : shard.stop]
+        return Job(self.setup, shard.file, shard.split, shard.split == "train", self.sources(names))
+
+    def sources(self, names: Sequence[str]) -> tuple[Source, ...]:
+        """Returns where some patches are read from."""
         table = self.selection.metadata
         s1 = [self.selection.s1.get(name) for name in names]
         labels = [None] * len(names) if table is None else table.labels(names)
-        sources = tuple(
+        return tuple(
             Source(
                 name,
                 partner,
@@ -70,7 +74,6 @@ class Plan:
             )
             for name, partner, own in zip(names, s1, labels)
         )
-        return Job(self.setup, shard.file, shard.split, shard.split == "train", sources)
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def convert(config: ConvertConfig, pool: Optional[AbstractContextManager[Pool]] 
         DataError: a patch is faulty (unless these are skipped), or the disk is full.
         KeyboardInterrupt: SIGINT or SIGTERM came; the same call continues.
     """
-    with _stopping_on_sigterm():
+    with stopping_on_sigterm():
         return _convert(config, pool)
 
 
@@ -287,7 +290,7 @@ def _sources(config: ConvertConfig, archive: Archive, planned: Plan) -> dict[str
 
 
 @contextmanager
-def _stopping_on_sigterm() -> Iterator[None]:
+def stopping_on_sigterm() -> Iterator[None]:
     """Makes SIGTERM, which batch systems send, the same as Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -80,13 +80,28 @@ def print_preview(preview: Preview, config: ConvertConfig) -> None:
     print(f"{config.out} would hold {preview.files:,} files, {size / 1e9:,.2f} GB of shards")
     for fault in preview.faults[:3]:
         print(f"faulty, in the sample: {fault.file}: {fault.reason}")
+    _print_time(preview, config)
+
+
+def _print_time(preview: Preview, config: ConvertConfig) -> None:
+    reading = sum(own.seconds for own in preview.readings)
+    if preview.readings:
+        spilled = sum(own.bytes for own in preview.readings) / 1e9
+        seen = sum(own.unpacked for own in preview.readings) / 1e9
+        print(
+            f"first, what is compressed would be read into {config.out}/.conversion, {spilled:,.2f} GB until the "
+            f"manifest is written: about {_duration(reading)}, as for {seen:,.2f} GB of it"
+        )
+    if any(own.listed for own in preview.readings):
+        print("patches are those of the lists or the table: whether the archive has them was not looked at")
     if preview.seconds is None:
         print(f"time: not known, since none of {preview.sampled} patches could be read")
-    else:
-        print(
-            f"time: about {_duration(preview.seconds / preview.workers)} with {preview.workers} workers, "
-            f"{_duration(preview.seconds)} with one, as for a sample of {preview.sampled} patches"
-        )
+        return
+    several, one = (_duration(reading + preview.seconds / workers) for workers in (preview.workers, 1))
+    print(
+        f"time: about {several} with {preview.workers} workers, {one} with one, as for a sample of "
+        f"{preview.sampled} patches"
+    )
 
 
 def _duration(seconds: float) -> str:
