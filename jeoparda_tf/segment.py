@@ -9,11 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Optional, Union
+from typing import TYPE_CHECKING, Literal, Optional, Union
 
 from tfrecords_tools import cli
 from tfrecords_tools.cli import option
 from tfrecords_tools.errors import UsageError
+
+if TYPE_CHECKING:
+    from .models.spec import ModelSpec
+
+_CACHE = 2**29  # bytes of decoded blocks of rasters
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,6 @@ def segment(config: SegmentConfig) -> Path:
         DataError: the run or the scene cannot be read, or the map not written.
     """
     from .bigearthnet.bands import S1_FEATURE
-    from .scoring.results import FOLDER
     from .training import workdir
 
     if config.out.suffix != ".tif" or not config.out.absolute().parent.is_dir():
@@ -60,7 +64,17 @@ def segment(config: SegmentConfig) -> Path:
     spec = workdir.read_spec(config.workdir)
     if S1_FEATURE in spec.features:
         raise UsageError("the model takes Sentinel-1, which scenes do not hold", path=config.workdir)
+    import rasterio
+
+    # Of its own accord GDAL keeps 5 % of the machine's memory. A row of blocks of all bands of a product is 170 MB.
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE):
+        return _map(config, spec)
+
+
+def _map(config: SegmentConfig, spec: ModelSpec) -> Path:
     from .mapping import colours, scene
+    from .scoring.results import FOLDER
+    from .training import workdir
 
     sources = scene.find(config.scene, spec.bands, config.bands, config.scale, config.offset)
     finest = min(spec.features, key=lambda feature: feature.gsd)

@@ -164,6 +164,23 @@ def test_kbranch_has_branches_for_its_bands_alone_and_each_counts():
         assert np.abs(model(changed).numpy() - before).max() > 1e-5, name
 
 
+@pytest.mark.parametrize("name", ["shallow", "kbranch", "resnet18", "resnet50"])
+@pytest.mark.parametrize("choice", [("all", "s1"), ("B12", "VH", "B01", "B04")])
+def test_scores_depend_on_each_band_asked_for_and_on_no_other(name, choice):
+    of = spec(name, choice)
+    model = models.build(of)
+    x = usual(of, 1)
+    before = model(x).numpy()
+    for feature in of.features:
+        for index, band in enumerate(feature.band_names):
+            changed = x[feature.name].copy()
+            changed[..., index] += (
+                10 * of.statistics.get(band, (0.0, 1.0))[1] * RANDOM.random(feature.shape[:2])
+            )
+            moved = np.abs(model({**x, feature.name: changed}).numpy() - before).max()
+            assert (moved > 1e-6) == (band in of.bands), (band, moved)
+
+
 def test_a_normalisation_of_another_kind_takes_the_place_of_keras():
     made = []
 

@@ -44,53 +44,55 @@ def write(
         DataError: they cannot be written.
     """
     import rasterio
-    import rasterio.shutil
 
-    rows, columns = grid.shape
-    common: dict[str, Any] = {
-        "driver": "GTiff", "width": columns, "height": rows, "dtype": "uint8", "nodata": NODATA, "crs": grid.crs,
-        "transform": grid.transform, "tiled": True, "compress": "deflate", "bigtiff": "if_safer",
-    }  # fmt: skip
     counts = np.zeros(len(names) + 1, np.int64)
     try:
         with tempfile.TemporaryDirectory(dir=path.absolute().parent) as folder:
             drafts = [Path(folder, "map.tif"), Path(folder, "probabilities.tif")]
-            with (
-                rasterio.open(drafts[0], "w", count=1, **common) as classes,
-                rasterio.open(drafts[1], "w", count=len(names), **common) as scores,
-            ):
-                classes.write_colormap(
-                    1, {0: (255, 255, 255, 255), **{i + 1: c for i, c in enumerate(colours)}}
-                )
-                classes.update_tags(
-                    1, **{f"CLASS_{i + 1}": name for i, name in enumerate(names)}, CLASS_0="unclassified"
-                )
-                scores.scales, scores.descriptions = (STEP,) * len(names), tuple(names)
+            with _draft(drafts[0], grid, 1) as classes, _draft(drafts[1], grid, len(names)) as scores:
+                _describe(classes, scores, names, colours)
                 for top, values, empty in strips:
-                    area = rasterio.windows.Window(0, top, columns, values.shape[1])
+                    area = rasterio.windows.Window(0, top, values.shape[2], values.shape[1])
                     best = np.where(values.max(0) >= threshold, values.argmax(0) + 1, 0)
                     counts += np.bincount(best[~empty], minlength=len(counts))
+                    steps = np.where(empty, NODATA, np.rint(values / STEP))
                     classes.write(np.where(empty, NODATA, best).astype(np.uint8), 1, window=area)
-                    scores.write(
-                        np.where(empty, NODATA, np.rint(values / STEP)).astype(np.uint8), window=area
-                    )
+                    scores.write(steps.astype(np.uint8), window=area)
             for draft, final, resampling in zip(drafts, (path, probabilities), ("NEAREST", "AVERAGE")):
-                made = draft.with_suffix(".cog")
-                rasterio.shutil.copy(
-                    draft,
-                    made,
-                    driver="COG",
-                    compress="DEFLATE",
-                    overview_resampling=resampling,
-                    blocksize=256,
-                )
-                made.replace(final)
+                _finish(draft, final, resampling)
             style = Path(folder, "style.qml")
             style.write_text(_style(names, colours))
             style.replace(path.with_suffix(".qml"))
     except (OSError, rasterio.errors.RasterioError) as error:
         raise DataError(f"cannot be written: {error}", path=path) from error
     return counts
+
+
+def _draft(path: Path, grid: Grid, bands: int) -> Any:
+    """Opens a GeoTIFF that can be written strip by strip, as a cloud-optimised one cannot."""
+    import rasterio
+
+    return rasterio.open(
+        path, "w", driver="GTiff", width=grid.shape[1], height=grid.shape[0], count=bands, dtype="uint8",
+        nodata=NODATA, crs=grid.crs, transform=grid.transform, tiled=True, compress="deflate", bigtiff="if_safer",
+    )  # fmt: skip
+
+
+def _describe(classes: Any, scores: Any, names: Sequence[str], colours: Sequence[Colour]) -> None:
+    classes.write_colormap(1, {0: (255, 255, 255, 255), **{i + 1: c for i, c in enumerate(colours)}})
+    classes.update_tags(1, **{f"CLASS_{i + 1}": name for i, name in enumerate(names)}, CLASS_0="unclassified")
+    scores.scales, scores.descriptions = (STEP,) * len(names), tuple(names)
+
+
+def _finish(draft: Path, final: Path, resampling: str) -> None:
+    """Makes a cloud-optimised GeoTIFF of a draft and puts it where it belongs."""
+    import rasterio.shutil
+
+    made = draft.with_suffix(".cog")
+    rasterio.shutil.copy(
+        draft, made, driver="COG", compress="DEFLATE", overview_resampling=resampling, blocksize=256
+    )
+    made.replace(final)
 
 
 def _style(names: Sequence[str], colours: Sequence[Colour]) -> str:

@@ -41,8 +41,8 @@ def probabilities(
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Yields a scene's scores in strips from the top.
 
-    Where tiles lie and how they are blended depends on the scene alone; the numbers depend on `batch` no more than
-    floating point does.
+    Where tiles lie and how they are blended depends on the scene alone. So do the numbers, to the last bit where the
+    model computes a tile the same whatever is beside it in the batch, as TensorFlow was seen to do on CPUs.
 
     Args:
         logits_map: of `dense.logits_map`.
@@ -86,7 +86,7 @@ def probabilities(
             bar.update(len(part))
         assert total is not None  # there is a tile at least
         done = (tops[number + 1] if number + 1 < len(tops) else rows) - top
-        yield top, (total / norm)[:, :done, :columns], empty[:done, :columns]
+        yield top, total[:, :done, :columns] / norm[:done, :columns], empty[:done, :columns]
         for array, filler in ((total, 0), (norm, 0), (empty, False)):
             array[..., : tile - done, :] = array[..., done:tile, :].copy()
             array[..., tile - done :, :] = filler
