@@ -133,16 +133,19 @@ def _run(config: StudyConfig, row: Row, seed: int, whole: Path, train: Path) -> 
     folder = run_folder(config.out, row, seed)
     launcher = shlex.split(config.launcher)
     if not _finished(folder, row):
-        flags = ("--config", _settings(config.out, row), "--data", train, "--workdir", folder, "--seed", seed)
-        _call("fit", *flags, "--resume", launcher=launcher)
+        what = ("--config", _settings(config.out, row), "--data", train, "--workdir", folder, "--seed", seed)
+        _call("fit", *what, "--resume", launcher=launcher)
     scored = folder / results.FOLDER
     where = ("--workdir", folder, "--data", whole)
     if not (scored / "test.json").is_file():
         _call("evaluate", *where, "--tune-thresholds", launcher=launcher)
-    if row.masks and not (scored / "test-masks.json").is_file():
-        _call("evaluate", *where, "--masks", launcher=launcher)
-    if row.masks and not (scored / "test-masks-fine-tuned.json").is_file():
-        _call("evaluate", *where, "--masks", "--fine-tune-masks", launcher=launcher)
+    if row.masks is None:
+        return
+    flags = (*where, "--masks", *(f"--{key.replace('_', '-')}={value}" for key, value in row.masks.items()))
+    if not (scored / "test-masks.json").is_file():
+        _call("evaluate", *flags, launcher=launcher)
+    if not (scored / "test-masks-fine-tuned.json").is_file():
+        _call("evaluate", *flags, "--fine-tune-masks", launcher=launcher)
 
 
 def _measure_speed(config: StudyConfig, row: Row, train: Path) -> None:

@@ -19,6 +19,10 @@ from tfrecords_tools.errors import UsageError
 pytestmark = pytest.mark.tensorflow
 
 
+# Means against imbalance, each of which a comparison must name.
+MEANS = {"mixup": 0.3, "loss": "focal", "positive_power": 0.5, "repeat_threshold": 0.01}
+
+
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
     """Two runs on the same shards: the second with mixup, another model and 7 epochs."""
@@ -30,7 +34,11 @@ def pair(tmp_path_factory):
         assert isinstance(small, ModelSpec)
         (folder / name / "model.json").write_text(small.to_json())
     config = json.loads((folder / "mixed" / "config.json").read_text())
-    (folder / "mixed" / "config.json").write_text(json.dumps({**config, "mixup": 0.3}))
+    (folder / "mixed" / "config.json").write_text(json.dumps({**config, **MEANS}))
+    evaluated = json.loads((folder / "mixed" / "evaluation" / "test.json").read_text())
+    (folder / "mixed" / "evaluation" / "test.json").write_text(
+        json.dumps({**evaluated, "thresholds": "tuned on val"})
+    )
     return folder
 
 
@@ -38,13 +46,21 @@ def test_one_table_and_one_picture(pair, tmp_path, capsys):
     flags = ["--compare", str(pair / "plain"), str(pair / "mixed"), "-o", str(tmp_path / "out")]
     report.main(flags)
     printed = capsys.readouterr().out
-    assert "Not BigEarthNet: synthetic sample. test split, 300 patches, clc43." in printed
+    assert (
+        "Not BigEarthNet: synthetic sample. test split, 300 patches, clc43, 38 of its 43 classes occur."
+        in printed
+    )
     rows = json.loads((tmp_path / "out" / "comparison.json").read_text())
-    for row, name, mixup, epochs in zip(rows, ("plain", "mixed"), ("0.0", "0.3"), (12, 7)):
+    differs = (
+        "epochs 12, loss bce, mixup 0.0, positive_power 0.0, repeat_threshold 0.0, thresholds 0.5 for all classes",
+        "epochs 7, loss focal, mixup 0.3, positive_power 0.5, repeat_threshold 0.01, thresholds tuned on val",
+    )
+    for row, name, differing, epochs in zip(rows, ("plain", "mixed"), differs, (12, 7)):
         averages = json.loads((pair / name / "evaluation" / "test.json").read_text())["averages"]
         assert row["F1 micro"] == pytest.approx(averages["micro"]["f1"], abs=1e-12)
         assert row["AP macro"] == pytest.approx(averages["macro"]["average_precision"], abs=1e-12)
-        assert row["differs"] == f"epochs {epochs}, mixup {mixup}"
+        assert row["F1 macro occ."] == pytest.approx(averages["macro_occurring"]["f1"], abs=1e-12)
+        assert row["differs"] == differing
         assert row["epochs"] == epochs
         assert row["images_per_second"] == 55.5
         assert f"{row['parameters']:,}" in printed

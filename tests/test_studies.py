@@ -19,7 +19,7 @@ train_fraction: 0.5
 curves: optimizer
 common: {model: tiny, epochs: 3, bands: [rgb]}
 rows:
-  plain: {seeds: [4, 7], masks: true}
+  plain: {seeds: [4, 7], masks: {stride: 32, mask_epochs: 1}}
   mixed: {mixup: 0.3, epochs: 2}
 """
 
@@ -42,7 +42,8 @@ def test_rows_change_what_is_common(tmp_path):
     assert plain.settings == {"model": "tiny", "epochs": 3, "bands": ["rgb"]}
     assert mixed.settings == {"model": "tiny", "epochs": 2, "bands": ["rgb"], "mixup": 0.3}
     assert (plain.changes, mixed.changes) == ({}, {"mixup": 0.3, "epochs": 2})
-    assert (plain.seeds, mixed.seeds, plain.masks, mixed.masks) == ((4, 7), (0,), True, False)
+    assert (plain.seeds, mixed.seeds) == ((4, 7), (0,))
+    assert (plain.masks, mixed.masks) == ({"stride": 32, "mask_epochs": 1}, None)
     # Every row has a first run before any has a second.
     assert [(row.name, seed) for row, seed in study.runs] == [("plain", 4), ("mixed", 0), ("plain", 7)]
 
@@ -64,6 +65,8 @@ def test_rows_change_what_is_common(tmp_path):
         ("rows: {a: {}}\ntrain_fraction: 0", "train_fraction is 0, but must be above 0"),
         ("rows: {a: {}}\nmosaics: few", "mosaics is 'few'"),
         ("rows: {a: {}}\ncurves: colour", "curves is 'colour', which is no setting of fit"),
+        ("rows: {a: {masks: true}}", "row a, masks, must map names to values"),
+        ("rows: {a: {masks: {epochs: 3}}}", "row a, masks: unknown epochs"),
         ("rows: [", "is no YAML"),
     ],
 )

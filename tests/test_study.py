@@ -29,7 +29,7 @@ train_fraction: 0.5
 curves: optimizer
 common: {model: tiny, bands: [rgb], epochs: 2, batch: 3, flips: false}
 rows:
-  plain: {masks: true, seeds: [0, 1]}
+  plain: {masks: {stride: 32, mask_epochs: 1}, seeds: [0, 1]}
   adam: {optimizer: adam, batch: 4, accumulate: 2}
 """
 
@@ -132,6 +132,8 @@ def test_what_is_done_is_skipped_and_the_unfinished_goes_on(done, monkeypatch, c
     folder, first = done
     assert first.names[:3] == ["sample", "convert", "split"]
     assert first.names.count("fit") == 3
+    fine_tuned = next(words for words in first.commands if "--fine-tune-masks" in words)
+    assert {"--stride=32", "--mask-epochs=1"} < set(fine_tuned)
     calls = Calls()
     monkeypatch.setattr(study, "_call", calls)
     before = (folder / "out" / "results.json").read_bytes()

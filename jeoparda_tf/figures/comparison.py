@@ -11,16 +11,18 @@ import numpy as np
 
 from tfrecords_tools.errors import UsageError
 
-from ..scoring.scores import score
 from ..training import workdir as runs
 from . import curves, evaluation, style
+from .evaluation import Evaluation
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 # Settings that say where and how a run was carried out, not what was learned.
 _ASIDE = {"data", "stage", "keep", "checkpoint_every", "evaluate_batch", "shuffle_buffer"}
-_SCORES = ("F1 micro", "F1 macro", "AP micro", "AP macro")
+_THRESHOLDS = "thresholds"
+# Macro is over all classes, one without a patch counting 0; "occ." over those that occur.
+_SCORES = ("F1 micro", "F1 macro", "F1 macro occ.", "AP micro", "AP macro")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Line:
         images_per_second: median over the epochs, all ranks together; NaN where the history has none.
         epochs: that were finished.
         about: what the scores are of: split, data, nomenclature, patches.
+        occurring: classes that some patch carries, and all there are.
         origin: of that data; "BigEarthNet", or what stands in for it.
     """
 
@@ -45,6 +48,7 @@ class Line:
     images_per_second: float
     epochs: int
     about: tuple[str, str, str, int]
+    occurring: tuple[int, int]
     origin: str
 
 
@@ -60,14 +64,19 @@ def lines(workdirs: Sequence[Path], split: str) -> list[Line]:
     settings = [runs.read_config(path) for path in workdirs]
     names = sorted({name for config in settings for name in config} - _ASIDE)
     changed = [name for name in names if len({str(config.get(name)) for config in settings}) > 1]
-    return [_line(path, config, changed, split) for path, config in zip(workdirs, settings)]
+    found = [evaluation.read(path, split) for path in workdirs]
+    # How scores became names is no setting of the training, but a means against imbalance like those that are.
+    if len({one.decision for one in found}) > 1:
+        changed.append(_THRESHOLDS)
+        settings = [{**config, _THRESHOLDS: one.decision} for config, one in zip(settings, found)]
+    return [_line(path, config, changed, one) for path, config, one in zip(workdirs, settings, found)]
 
 
-def _line(path: Path, config: Mapping[str, Any], changed: Sequence[str], split: str) -> Line:
-    found, history = evaluation.read(path, split), curves.read_history(path / runs.HISTORY)
-    result = score(found.labels, found.scores, found.thresholds)
+def _line(path: Path, config: Mapping[str, Any], changed: Sequence[str], found: Evaluation) -> Line:
+    history, result = curves.read_history(path / runs.HISTORY), found.result
     micro, macro = result.micro, result.macro
-    numbers = (micro.f1, macro.f1, micro.average_precision, macro.average_precision)
+    f1 = (micro.f1, macro.f1, result.macro_occurring.f1)
+    numbers = (*f1, micro.average_precision, macro.average_precision)
     rates = history.get("images_per_second", np.empty(0))
     return Line(
         run=path,
@@ -76,7 +85,8 @@ def _line(path: Path, config: Mapping[str, Any], changed: Sequence[str], split: 
         parameters=parameters(path),
         images_per_second=float(np.nanmedian(rates)) if np.isfinite(rates).any() else float("nan"),
         epochs=len(history["epoch"]),
-        about=(split, str(found.data), found.nomenclature, len(found.labels)),
+        about=(found.split, str(found.data), found.nomenclature, len(found.labels)),
+        occurring=(int(found.labels.any(0).sum()), len(found.classes)),
         origin=found.origin,
     )
 
@@ -110,7 +120,15 @@ def _note(rows: Sequence[Line]) -> str:
     split, _, nomenclature, patches = rows[0].about
     others = sorted({row.origin for row in rows} - {"BigEarthNet"})
     origin = f"Not BigEarthNet: {', '.join(others)}. " if others else ""
-    return origin + (warning(rows) or f"{split} split, {patches:,} patches, {nomenclature}.")
+    occurring, classes = rows[0].occurring
+    missing = f", {occurring} of its {classes} classes occur" if occurring < classes else ""
+    return origin + (warning(rows) or f"{split} split, {patches:,} patches, {nomenclature}{missing}.")
+
+
+def _shown(rows: Sequence[Line]) -> list[str]:
+    """Names of the scores; without a column that says of all runs what another says already."""
+    whole = all(occurring == classes for occurring, classes in (row.occurring for row in rows))
+    return [name for name in _SCORES if not (whole and name == _SCORES[2])]
 
 
 def table(rows: Sequence[Line]) -> Table:
@@ -121,10 +139,11 @@ def table(rows: Sequence[Line]) -> Table:
     out = Table(title=_note(rows), title_justify="left", box=box.SIMPLE_HEAD)
     out.add_column("run", overflow="fold")
     out.add_column("differs in", overflow="fold")
-    for heading in (*_SCORES, "parameters", "images/s", "epochs"):
+    names = _shown(rows)
+    for heading in (*names, "parameters", "images/s", "epochs"):
         out.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        scores = (f"{row.scores[name]:.3f}" for name in _SCORES)
+        scores = (f"{row.scores[name]:.3f}" for name in names)
         rate = "-" if np.isnan(row.images_per_second) else f"{row.images_per_second:,.0f}"
         out.add_row(str(row.run), row.differs, *scores, f"{row.parameters:,}", rate, str(row.epochs))
     return out
@@ -135,7 +154,8 @@ def draw(rows: Sequence[Line]) -> style.Picture:
     figure = style.canvas(1.6 + 0.55 * len(rows), "F1 of the runs", _note(rows))
     axes = style.plain(figure.subplots(), "x")
     places = np.arange(len(rows))[::-1]
-    for name, colour, marker in (("F1 micro", style.BLUE, "o"), ("F1 macro", style.VERMILION, "s")):
+    marks = zip(_SCORES[:3], (style.BLUE, style.VERMILION, style.GREEN), "os^")
+    for name, colour, marker in (mark for mark in marks if mark[0] in _shown(rows)):
         values = [row.scores[name] for row in rows]
         axes.plot(values, places, marker, color=colour, markersize=8, label=name)
     axes.set_yticks(places, [style.wrapped(_label(row, rows), 26) for row in rows])
@@ -146,7 +166,8 @@ def draw(rows: Sequence[Line]) -> style.Picture:
         f"{row.run.name} {row.scores['F1 micro']:.3f} and {row.scores['F1 macro']:.3f}" for row in rows
     )
     caption = (
-        "Micro F1: of counts summed over classes. Macro F1: mean over all classes, each counting the same."
+        "Micro F1: of counts summed over classes. Macro F1: mean over all classes, each counting the same, one "
+        "without a patch 0; occ.: over the classes that occur."
     )
     return style.Picture("comparison", "F1 of the runs", caption, f"Micro and macro F1: {said}.", figure)
 
@@ -162,7 +183,8 @@ def to_json(rows: Sequence[Line]) -> list[dict[str, Any]]:
         {
             "run": str(row.run), "differs": row.differs, **row.scores, "parameters": row.parameters,
             "images_per_second": None if np.isnan(row.images_per_second) else row.images_per_second,
-            "epochs": row.epochs, **dict(zip(("split", "data", "nomenclature", "patches"), row.about)),
+            "epochs": row.epochs, "classes_occurring": row.occurring[0], "classes": row.occurring[1],
+            **dict(zip(("split", "data", "nomenclature", "patches"), row.about)),
             "origin": row.origin,
         }
         for row in rows

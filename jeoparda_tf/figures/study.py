@@ -132,7 +132,7 @@ def _result(study: Study, row: Row, seed: int, path: Path, parameters: int, spee
         curve=str(config[study.curves]) if study.curves else "",
         parameters=parameters,
         images_per_second=float(rates[-1] if speed else np.median(rates)),
-        masks=_masks(path) if row.masks else {},
+        masks={} if row.masks is None else _masks(path),
     )
 
 

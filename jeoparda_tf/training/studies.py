@@ -16,7 +16,7 @@ from .config import FitConfig
 _OWN = {"data", "workdir", "resume", "stage", "seed"}
 SETTINGS = {field.name for field in dataclasses.fields(FitConfig)} - _OWN
 _KEYS = {"title", "mosaics", "train_fraction", "common", "rows", "curves"}
-_ROW_KEYS = {"seeds", "masks"}
+_ROW_KEYS, _MASK_KEYS = {"seeds", "masks"}, {"stride", "mask_epochs", "mask_learning_rate"}
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,15 @@ class Row:
         settings: of `fit`, those common to all rows included.
         changes: those of the row alone.
         seeds: one run for each.
-        masks: whether its runs' maps are scored too.
+        masks: how its runs' maps are scored: values of `evaluate`'s `stride`, `mask_epochs` and `mask_learning_rate`;
+            None where they are not.
     """
 
     name: str
     settings: Mapping[str, Any]
     changes: Mapping[str, Any]
     seeds: tuple[int, ...]
-    masks: bool
+    masks: Optional[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,11 @@ def _row(name: str, content: Any, common: Mapping[str, Any], path: Path) -> Row:
     if not isinstance(seeds, list) or not seeds or any(type(seed) is not int or seed < 0 for seed in seeds):
         raise UsageError(f"{where}: seeds must be a list of whole numbers, not {seeds}", path=path)
     changes = {key: value for key, value in content.items() if key in SETTINGS}
-    return Row(name, {**common, **changes}, changes, tuple(seeds), bool(content.get("masks", False)))
+    masks = content.get("masks")
+    if masks is not None:
+        masks = _mapping(masks, f"{where}, masks,", path)
+        _known(masks, _MASK_KEYS, f"{where}, masks", path)
+    return Row(name, {**common, **changes}, changes, tuple(seeds), masks)
 
 
 def _mapping(value: Any, where: str, path: Path) -> dict[str, Any]:
