@@ -50,7 +50,7 @@ NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=8
 PartitionName=low Nodes=ALL Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=60
 PartitionName=high Nodes=ALL PriorityTier=10 PreemptMode=OFF
 """
-_ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}
+ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}
 
 
 class Cluster:
@@ -95,10 +95,17 @@ class Cluster:
     def wait(self, number: int, states: Optional[set[str]] = None, seconds: float = 240) -> dict[str, str]:
         """Waits until a job is in one of the states (default: has ended) and returns what Slurm knows of it."""
         limit = time.monotonic() + seconds
-        while (job := self.job(number))["JobState"] not in (states or _ENDED):
+        while (job := self.job(number))["JobState"] not in (states or ENDED):
             assert time.monotonic() < limit, f"{job}\n{self.log(number)}"
             time.sleep(0.3)
         return job
+
+    def wait_for(self, number: int, words: str, seconds: float = 120) -> None:
+        """Waits until a job has written what a regular expression describes."""
+        limit = time.monotonic() + seconds
+        while not re.search(words, self.log(number)):
+            assert time.monotonic() < limit, f"{self.job(number)}\n{self.log(number)}"
+            time.sleep(0.3)
 
     def log(self, number: int) -> str:
         """Returns what a job has written so far."""

@@ -10,7 +10,7 @@ import pytest
 from tests import shards
 from tests.slurm.cluster import Cluster, running
 
-EPOCHS = 3
+EPOCHS = 6
 
 
 @pytest.fixture(scope="session")

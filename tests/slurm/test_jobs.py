@@ -1,29 +1,39 @@
-"""The files of jobs/, submitted to a real Slurm of two nodes: wrong values, conversion, training and scoring.
+"""The files of jobs/, submitted to a real Slurm of two nodes: wrong values, conversion, training, ends, scoring.
 
 Not marked `tensorflow`: what is tested here is no different on the other set of versions.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
+import numpy as np
+import psutil
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.slurm.cluster import ENDED, Cluster
+from tests.slurm.conftest import EPOCHS, fit_flags
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
-def python(*arguments: str) -> None:
+def python(*arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", *arguments], env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.mark.parametrize(
@@ -68,24 +78,52 @@ def test_wrong_values_end_a_job_before_anything_is_launched(cluster, data, chang
     assert re.fullmatch(f"error: ({message}).*\n", cluster.log(job)), cluster.log(job)
 
 
-def test_an_array_converts_to_the_bytes_of_one_process(cluster, tmp_path):
-    cluster.write_site(CONVERT_TASKS="2")
-    archive = tmp_path / "archive"
-    python("jeoparda_tf.sample", str(archive), "--patches", "24", "--layout", "v1")
-    flags = ["--split-fractions", "0.5", "0.25", "0.25", "--split-by", "patch", "--shards", "2"]
-    source = str(archive / "BigEarthNet-v1.0")
-    array, last = cluster.submit("convert", source, str(tmp_path / "by-array"), *flags)
-    python("jeoparda_tf.convert", source, str(tmp_path / "by-one"), *flags)
-    assert cluster.wait(last)["JobState"] == "COMPLETED", cluster.log(array) + cluster.log(last)
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("archive")
+    python("jeoparda_tf.sample", str(folder), "--patches", "24", "--layout", "v1")
+    return folder / "BigEarthNet-v1.0"
+
+
+SPLIT = ("--split-fractions", "0.5", "0.25", "0.25", "--split-by", "patch", "--shards", "2")
+
+
+@pytest.fixture(scope="module")
+def converted(archive, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("converted") / "shards"
+    python("jeoparda_tf.convert", str(archive), str(folder), *SPLIT)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "tasks"),
+    [
+        ("convert", {"CONVERT_TASKS": "2"}),
+        # The nodes are one machine: its shared memory would be mistaken for each one's own.
+        (
+            "convert-mpi",
+            {
+                "CONVERT_MPI": "(--nodes=2 --ntasks-per-node=2)",
+                "ENVIRONMENT": "(OMPI_MCA_btl=self,tcp)",
+                "INTERFACE": "lo",
+            },
+        ),
+    ],
+)
+def test_nodes_convert_to_the_bytes_of_one_process(cluster, archive, converted, tmp_path, kind, tasks):
+    cluster.write_site(**tasks)
+    jobs = cluster.submit(kind, str(archive), str(tmp_path / "shards"), *SPLIT)
+    assert len(jobs) == {"convert": 2, "convert-mpi": 1}[kind]
+    assert cluster.wait(jobs[-1])["JobState"] == "COMPLETED", "".join(cluster.log(job) for job in jobs)
     made, expected = (
-        {file.name: file.read_bytes() for file in (tmp_path / name).glob("*.tfrecord")}
-        for name in ("by-array", "by-one")
+        {file.name: file.read_bytes() for file in folder.glob("*.tfrecord")}
+        for folder in (tmp_path / "shards", converted)
     )
     assert made == expected
     assert len(made) == 6
     splits = [
-        json.loads((tmp_path / name / "manifest.json").read_text())["splits"]
-        for name in ("by-array", "by-one")
+        json.loads((folder / "manifest.json").read_text())["splits"]
+        for folder in (tmp_path / "shards", converted)
     ]
     assert splits[0] == splits[1]
 
@@ -98,3 +136,84 @@ def test_scores_of_two_nodes_are_those_of_one_process(cluster, trained):
     scored.unlink()
     python("jeoparda_tf.evaluate", "--workdir", str(trained), "--split", "test")
     assert of_two == json.loads(scored.read_text())
+
+
+def test_a_job_names_patches_as_one_process_does(cluster, trained, archive):
+    patches = [str(folder) for folder in sorted(archive.iterdir())[:3]]
+    [job] = cluster.submit("predict", "--workdir", str(trained), *patches)
+    assert cluster.wait(job)["JobState"] == "COMPLETED", cluster.log(job)
+    told = (cluster.folder / f"predictions-{job}.txt").read_text()
+    assert told == python("jeoparda_tf.predict", "--workdir", str(trained), *patches)
+    assert told.count("S2A_MSIL2A") + told.count("S2B_MSIL2A") >= 3, told
+    assert not list(cluster.folder.glob(".predictions-*"))
+
+
+@contextmanager
+def held_in_training(cluster: Cluster, job: int, workdir: Path) -> Iterator[int]:
+    """Stops the ranks in the middle of their epochs while the block runs, so that they do not end before it does.
+
+    They go on as on a machine that was busy. Yields the step of the last checkpoint.
+    """
+    limit = time.monotonic() + 200
+    while not (saved := sorted((workdir / "checkpoints").glob("step-*")))[1:]:
+        assert cluster.job(job)["JobState"] in ("PENDING", "RUNNING"), cluster.log(job)
+        assert time.monotonic() < limit, cluster.log(job)
+        time.sleep(0.05)
+    ranks = [process for process in psutil.process_iter(["cmdline"]) if trains(process, workdir)]
+    assert len(ranks) == 2
+    try:
+        for rank in ranks:
+            rank.suspend()
+        yield int(saved[-1].name[len("step-") :])
+    finally:
+        for rank in ranks:
+            with suppress(psutil.NoSuchProcess):
+                rank.resume()
+
+
+def trains(process: psutil.Process, workdir: Path) -> bool:
+    words = process.info["cmdline"] or []
+    return words[1:4] == ["-u", "-m", "jeoparda_tf.fit"] and str(workdir) in words
+
+
+@pytest.mark.parametrize("by", ["walltime", "a job of a higher partition"])
+def test_a_job_that_must_end_is_requeued_and_ends_as_if_nothing_had_been(
+    cluster, data, trained, tmp_path, by
+):
+    workdir = tmp_path / "run"
+    [job] = cluster.submit("fit", *fit_flags(data, workdir))
+    with held_in_training(cluster, job, workdir) as before:
+        if by == "walltime":
+            # Its end is between one and two minutes away now, and the signal due two minutes before.
+            hours, minutes, _ = map(int, cluster.job(job)["RunTime"].split(":"))
+            cluster.call("scontrol", "update", f"JobId={job}", f"TimeLimit={60 * hours + minutes + 2}")
+        else:
+            wanted = ("--partition=high", "--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=8")
+            other = int(cluster.call("sbatch", "--parsable", *wanted, "--wrap=true").stdout)
+        cluster.wait_for(job, "jobs: asked to stop|SIGTERM came")
+    waiting = cluster.wait(job, {"PENDING", *ENDED})
+    assert (waiting["JobState"], waiting["Restarts"]) == ("PENDING", "1"), cluster.log(job)
+    if by != "walltime":
+        assert cluster.wait(other)["JobState"] == "COMPLETED"
+    # Else it waits two minutes.
+    cluster.call("scontrol", "update", f"JobId={job}", "StartTime=now", "TimeLimit=10")
+    ended = cluster.wait(job)
+    said = cluster.log(job)
+    assert (ended["JobState"], ended["Restarts"]) == ("COMPLETED", "1"), said
+    # No finished step is lost: the last one is in the checkpoint, and the next one is the first of the second start.
+    steps = 67 // 8 * EPOCHS
+    [stopped] = re.findall(rf"stopped: SIG(?:USR1|TERM) came; saved at step (\d+) of {steps}\n", said)
+    assert re.findall(r"resuming at step (\d+)\n", said) == [stopped], said
+    assert before <= int(stopped) < steps
+    assert said.count(f"ended with 75 when asked to stop; job {job} goes back into the queue") == 1, said
+    assert (workdir / "checkpoints" / f"step-{int(stopped):08d}").is_dir()
+    undisturbed = rows(trained)
+    assert undisturbed[:, :2].tolist() == [[epoch + 1, 67 // 8 * (epoch + 1)] for epoch in range(EPOCHS)]
+    np.testing.assert_allclose(rows(workdir), undisturbed, rtol=1e-4, atol=1e-6)
+
+
+def rows(workdir: Path) -> np.ndarray:
+    with (workdir / "history.csv").open() as file:
+        read = list(csv.DictReader(file))
+    names = [name for name in read[0] if name not in ("seconds", "images_per_second")]
+    return np.array([[float(row[name]) for name in names] for row in read])
