@@ -36,14 +36,13 @@ def test_two_ranks_take_the_step_of_one_with_the_whole_batch(tmp_path):
         assert seen.pop("size") == 2
         # Without shared statistics the same comparison does not hold, so it can fail.
         assert seen.pop("own statistics") > 1e-4
+        assert [values.pop() for values in seen.values()] == [0] * 9  # ranks do not differ at all
         for name in ("fp16", "bfloat16"):
-            error, between = seen.pop(name)
-            assert 0 < error < 1e-2, name
-            assert between == 0, name
+            assert 0 < max(seen.pop(name)) < 1e-2, name
+        assert max(seen.pop("float32")) < 2e-5
         assert len(seen) == 6
-        for name, (error, between) in seen.items():
-            # Adam and LAMB divide by the gradient's size, so rounding in the shared statistics weighs more: the weights
-            # move by 0.03 in these steps.
-            limit = 2e-5 if "sgd" in name or "frozen" in name else 1e-3
-            assert error < limit, (name, error)
-            assert between == 0, name
+        # In float64, because Adam and LAMB divide gradients by their own size: of one that is nothing but rounding they
+        # make a whole step, and float32's rounding moves weights by up to 0.02. Here it stays below their epsilon.
+        for name, (weights, moving) in seen.items():
+            assert weights < 1e-10, (name, weights)
+            assert moving < 2e-8, (name, moving)  # Keras rounds 1 - momentum to float32

@@ -28,7 +28,7 @@ def make(
         model: Keras model with a layer "logits".
         optimizer: Keras optimizer.
         loss: of (labels, logits), mean over the batch.
-        loss_sum: float32 variable.
+        loss_sum: variable of the type of the loss.
         accumulate: K; the inputs hold K B patches.
         fp16_allreduce: whether gradients travel between ranks in half precision.
     """
@@ -59,7 +59,10 @@ def make(
 
         zeros = [tf.zeros(v.shape, v.dtype) for v in variables]
         _, total, sums = tf.while_loop(
-            lambda number, *_: number < accumulate, add, (0, 0.0, zeros), parallel_iterations=1
+            lambda number, *_: number < accumulate,
+            add,
+            (0, tf.zeros_like(loss_sum), zeros),
+            parallel_iterations=1,
         )
         return total / accumulate, [s / accumulate for s in sums]
 

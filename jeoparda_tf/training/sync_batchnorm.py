@@ -29,15 +29,16 @@ def synchronised(model: Any) -> Any:
 class SyncBatchNormalization(tf.keras.layers.BatchNormalization):
     """Ioffe & Szegedy 2015 (arXiv:1502.03167) over the batches of all ranks; in inference its parent.
 
-    Mean and variance are of the global batch. As TensorFlow's fused kernel, which the parent uses on images, it keeps
-    the unbiased variance, n / (n - 1) times that of the n values of the global batch, in the moving one, so that R
-    ranks keep the statistics that one rank with R batches would keep.
+    Mean and variance are of the global batch. As TensorFlow's fused kernel, which the parent uses on images (in float64
+    there is none), it keeps the unbiased variance, n / (n - 1) times that of the n values of the global batch, in the
+    moving one, so that R ranks keep the statistics that one rank with R batches would keep.
     """
 
     def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
         if not training or not self.trainable:
             return super().call(inputs, training=False)
-        x = tf.cast(inputs, tf.float32)
+        # Float32 at least, as the parent computes.
+        x = tf.cast(inputs, self.moving_mean.dtype)
         axes = list(range(x.shape.rank - 1))
         # Squares of what is left of the moving mean, equal on all ranks, do not cancel as those of x itself would.
         centre = tf.stop_gradient(tf.convert_to_tensor(self.moving_mean))
@@ -46,8 +47,8 @@ class SyncBatchNormalization(tf.keras.layers.BatchNormalization):
         both = distributed.mean(tf.stack([offset, own_variance + tf.square(offset)]), f"{self.name}_moments")
         mean, variance = centre + both[0], both[1] - tf.square(both[0])
         kept = variance
-        if x.shape.rank == 4:
-            count = tf.cast(tf.reduce_prod(tf.shape(x)[:-1]) * distributed.size(), tf.float32)
+        if self.fused:
+            count = tf.cast(tf.reduce_prod(tf.shape(x)[:-1]) * distributed.size(), x.dtype)
             kept = variance * (count / tf.maximum(count - 1.0, 1.0))
         self.moving_mean.assign_sub((self.moving_mean - mean) * (1.0 - self.momentum))
         self.moving_variance.assign_sub((self.moving_variance - kept) * (1.0 - self.momentum))
