@@ -6,7 +6,6 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jeoparda_tf.conversion import plan
 from jeoparda_tf.input.sampling import (
     Slice,
     evaluation_plan,
@@ -17,7 +16,6 @@ from jeoparda_tf.input.sampling import (
     training_plan,
 )
 
-PATCHES = 4000
 sizes = st.lists(st.integers(0, 40), min_size=1, max_size=12)
 
 
@@ -157,55 +155,3 @@ def test_every_record_is_read_equally_often_over_many_epochs():
     # 20 of 25 records an epoch: 480 expected, standard deviation below 10 for independent draws.
     assert len(seen) == 25
     assert abs(seen - 480).max() < 50
-
-
-def _keys_in_batches(ranks: int, batch: int, epoch: int) -> tuple[list[list[int]], list[list[int]]]:
-    """Returns numbers of patches in the order of the archive, in batches and by rank, as the pipeline reads them.
-
-    The order is the converter's, the plan the pipeline's; the buffer, which mixes further, is left out.
-    """
-    names = [f"S2A_MSIL2A_20170613T101031_{i // 100}_{i % 100}" for i in range(PATCHES)]
-    number = {name: i for i, name in enumerate(names)}
-    stored = [number[name] for name in plan.order(names, seed=0)]
-    shards = [stored[start : start + 500] for start in range(0, PATCHES, 500)]
-    batches, by_rank = [], []
-    for rank in range(ranks):
-        read = [
-            shards[s][i]
-            for s, i in records_of(
-                training_plan([500] * 8, epoch=epoch, seed=0, rank=rank, size=ranks, batch=batch)
-            )
-        ]
-        by_rank.append(read)
-        batches += [read[start : start + batch] for start in range(0, len(read), batch)]
-    return batches, by_rank
-
-
-def test_neighbours_in_the_archive_are_no_closer_in_the_batches_than_chance():
-    batch = 20
-    for epoch in range(3):
-        batches, _ = _keys_in_batches(2, batch, epoch)
-        together = sum(np.isin(np.add(part, 1), part).sum() for part in batches)
-        # Of 3,999 pairs of neighbours each shares a batch with probability (b - 1) / (N - 1): 19 are expected.
-        expected = (PATCHES - 1) * (batch - 1) / (PATCHES - 1)
-        assert abs(together - expected) < 4 * np.sqrt(expected)
-        gaps = np.concatenate([np.abs(np.diff(part)) for part in batches])
-        # Two random patches are N / 3 apart in the mean, with a standard deviation of N / sqrt(18).
-        assert abs(gaps.mean() - PATCHES / 3) < 4 * PATCHES / np.sqrt(18 * len(gaps))
-    assert set(_keys_in_batches(2, batch, 0)[0][0]) != set(_keys_in_batches(2, batch, 1)[0][0])
-
-
-def test_the_archive_in_its_own_order_would_fail_that():
-    part = list(range(20))
-    assert np.isin(np.add(part, 1), part).sum() * PATCHES / 20 > 19 + 4 * np.sqrt(19)
-
-
-def test_classes_of_each_rank_are_as_frequent_as_in_the_whole():
-    # Classes as unevenly placed as in an archive by tile: each has its stretch of patches.
-    for share in (0.01, 0.1, 0.5):
-        carries = np.arange(PATCHES) < share * PATCHES
-        for epoch in range(3):
-            for read in _keys_in_batches(4, 10, epoch)[1]:
-                n = len(read)
-                spread = np.sqrt(n * share * (1 - share) * (PATCHES - n) / (PATCHES - 1))
-                assert abs(carries[read].sum() - n * share) < 4 * spread
