@@ -49,7 +49,7 @@ def name(place: int) -> str:
 
 
 def read(data: tuple[Path, Manifest], epoch: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the places [ranks, steps, batch] of what an epoch reads, and its labels [ranks, steps, batch, classes]."""
+    """Returns places [ranks, steps, batch] and labels [ranks, steps, batch, classes] of what an epoch reads."""
     ranks = [
         pipeline.for_training(
             *data, (PLACE,), batch=BATCH, epoch=epoch, seed=1, rank=rank, size=RANKS, shuffle_buffer=256
