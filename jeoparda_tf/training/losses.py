@@ -16,11 +16,11 @@ def binary_cross_entropy(positive_weights: np.ndarray) -> Loss:
     """Returns mean of -[w y log p + (1 - y) log(1 - p)] over patches and classes, with p = sigmoid(logit).
 
     Args:
-        positive_weights: w, [classes], of the type of labels and logits; ones for the plain loss.
+        positive_weights: w, float [classes]; ones for the plain loss.
     """
-    weights = tf.constant(positive_weights)
 
     def loss(labels: Any, logits: Any) -> Any:
+        weights = tf.cast(positive_weights, logits.dtype)
         return tf.reduce_mean(tf.nn.weighted_cross_entropy_with_logits(labels, logits, weights))
 
     return loss
