@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from ..scoring import results
@@ -219,6 +220,18 @@ def draw(found: Found) -> dict[str, style.Picture]:
     return pictures
 
 
+def _legend(axes: Axes) -> None:
+    """Above the axes, below a title of any length."""
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=4,
+        frameon=False,
+        fontsize=style.SMALL,
+        borderaxespad=0.2,
+    )
+
+
 def _rows(found: Found) -> style.Picture:
     """Micro and macro F1 of every run, a line a row."""
     rows = found.rows
@@ -233,7 +246,7 @@ def _rows(found: Found) -> style.Picture:
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.set_xlim(0, 1)
     axes.set_xlabel("F1 on the test split, a mark a seed")
-    figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=style.SMALL)
+    _legend(axes)
     said = "; ".join(
         f"{row} {np.mean([r.scores['micro'] for r in found.of(row)]):.3f} and "
         f"{np.mean([r.scores['macro'] for r in found.of(row)]):.3f}"
@@ -263,7 +276,7 @@ def _curves(found: Found) -> style.Picture:
     axes.xaxis.set_major_formatter(FuncFormatter(whole))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set(ylim=(0, 1), xlabel="patches of a step (global batch)", ylabel="macro F1 on the test split")
-    figure.legend(loc="outside upper right", ncols=4, frameon=False, fontsize=style.SMALL)
+    _legend(axes)
     return style.Picture(
         "curves", found.title, " ".join(found.conditions), f"{found.title}: macro F1 over batch.", figure
     )
