@@ -56,3 +56,14 @@ def test_rows_of_the_table_name_their_published_score_beside_ours(name, publishe
     (score,) = [line for line in comments if line.startswith("# Published: ")]
     assert score.startswith(f"# Published: F1 {published} (" if published else "# Published: no score")
     assert "# Ours: not measured on BigEarthNet." in comments
+    if published:
+        told = " ".join(
+            line.strip("# ") for line in comments[comments.index(score) : comments.index(score) + 3]
+        )
+        # Source, nomenclature, split and average, or that they are not known.
+        assert "slides, 2019" in told or "doi:10.1109/IGARSS.2019.8900532, as quoted by others" in told
+        assert "43 classes" in told
+        assert (
+            "split and bands not stated" in told or "60 / 20 / 20 % for training, validation and test" in told
+        )
+        assert "average, split and bands not stated" in told or "average unconfirmed" in told
