@@ -24,6 +24,12 @@ from tests.conftest import REPOSITORY
 from tests.slurm.cluster import ENDED, Cluster
 from tests.slurm.conftest import EPOCHS, fit_flags
 
+SITES = ("plain", "juwels-booster", "jureca-dc")
+VALUES = [
+    "ALL", "CONVERT", "CONVERT_TASKS", "CONVERT_MPI", "FIT", "EVALUATE", "PREDICT", "MODULES", "VENV", "LAUNCHER",
+    "LAUNCH_OPTIONS", "INTERFACE", "ENVIRONMENT",
+]  # fmt: skip
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
@@ -34,6 +40,15 @@ def python(*arguments: str) -> str:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@pytest.mark.parametrize("file", ["site.env.example", *(f"sites/{site}.env" for site in SITES)])
+def test_files_of_sites_have_every_value(file):
+    text = (REPOSITORY / "jobs" / file).read_text()
+    assert re.findall(r"^([A-Z_]+)=", text, re.MULTILINE) == VALUES
+    assert file == "site.env.example" or "UNTESTED" in text
+    sourced = ["bash", "-c", f"set -eu; JOBS=jobs; source jobs/{file}; declare -p {' '.join(VALUES)}"]
+    subprocess.run(sourced, cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL)
 
 
 @pytest.mark.parametrize(
