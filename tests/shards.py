@@ -12,7 +12,7 @@ from jeoparda_tf.bigearthnet import bands
 from jeoparda_tf.bigearthnet.nomenclature import BEN19
 from jeoparda_tf.records import Patch
 from tfrecords_tools import table, tfds
-from tfrecords_tools.manifest import Feature, Manifest, Nomenclature, Split
+from tfrecords_tools.manifest import Band, Feature, Manifest, Nomenclature, Split
 from tfrecords_tools.statistics import RecordSums
 from tfrecords_tools.writer import ShardWriter
 
@@ -96,3 +96,27 @@ def write_patches(
     tfds.write(directory, manifest)
     manifest.write(directory)
     return manifest
+
+
+SMALL_CLASSES = Nomenclature("abc", ("rare", "often", "[bold]never"))
+
+
+def write_small(directory: Path) -> Manifest:
+    """Writes four records of 4 x 4 pixels in two bands and a map: three of them train, the last val."""
+    grid = Feature("grid", "uint16", (4, 4, 2), 30, (Band("near", 850.0), Band("far")))
+    features = (grid, Feature("map", "uint16", (4, 4), 30))
+    labels = ([0, 1, 0], [1, 1, 0], [0, 1, 0], [0, 0, 0])
+    made = [
+        Patch(
+            f"p{index}",
+            np.array(row, np.int64),
+            {
+                "grid": np.arange(32, dtype=np.uint16).reshape(4, 4, 2) + 1000 * index,
+                "map": np.full((4, 4), 7, np.uint16),
+            },
+        )
+        for index, row in enumerate(labels)
+    ]
+    display = {"heat": ("near", "near", "far"), "one": ("far",)}
+    splits = {"train": made[:3], "val": made[3:]}
+    return write_patches(directory, splits, features=features, nomenclature=SMALL_CLASSES, display=display)

@@ -11,33 +11,13 @@ import pytest
 from jeoparda_tf.bigearthnet import bands, nomenclature
 from jeoparda_tf.records import Patch
 from tests import shards
-from tfrecords_tools import manifest, show
+from tfrecords_tools import manifest, plots, show
 from tfrecords_tools.errors import DataError, UsageError
-from tfrecords_tools.pictures import stretch
-
-GRID = (manifest.Band("near", 850.0), manifest.Band("far"))
-FEATURES = (
-    manifest.Feature("grid", "uint16", (4, 4, 2), 30, GRID),
-    manifest.Feature("map", "uint16", (4, 4), 30),
-)
-CLASSES = manifest.Nomenclature("abc", ("rare", "often", "[bold]never"))
-
-
-def _patch(index, labels):
-    grid = np.arange(32, dtype=np.uint16).reshape(4, 4, 2) + 1000 * index
-    return Patch(
-        f"p{index}", np.array(labels, np.int64), {"grid": grid, "map": np.full((4, 4), 7, np.uint16)}
-    )
 
 
 @pytest.fixture
 def small(tmp_path):
-    splits = {
-        "train": [_patch(0, [0, 1, 0]), _patch(1, [1, 1, 0]), _patch(2, [0, 1, 0])],
-        "val": [_patch(3, [0, 0, 0])],
-    }
-    display = {"heat": ("near", "near", "far"), "one": ("far",)}
-    shards.write_patches(tmp_path, splits, features=FEATURES, nomenclature=CLASSES, display=display)
+    shards.write_small(tmp_path)
     return tmp_path
 
 
@@ -61,7 +41,7 @@ def test_manifest(small, capsys):
     shard = known.splits["train"].shards[0]
     assert [shard.file, "2", f"{shard.bytes:,}", shard.sha256] in cells
     assert ["cloud", "1,234"] in cells
-    classes = [row for row in cells if row[0] in CLASSES.classes]
+    classes = [row for row in cells if row[0] in shards.SMALL_CLASSES.classes]
     assert classes == [["often", "3", "0"], ["rare", "1", "0"], ["[bold]never", "0", "0"]]
     # near: 0, 2, ..., 30 in each of three records, plus 0, 1000, 2000
     std = np.sqrt(np.var(np.arange(0, 32, 2)) + np.var([0, 1000, 2000]))
@@ -100,20 +80,6 @@ def test_unknown_split(small):
         show.main([str(small), "--split", "test", "--record", "0"])
 
 
-def test_picture_holds_the_stretched_pixels(small):
-    known = manifest.read(small)
-    records = [show.read_record(small, known, "train", number) for number in (0, 1)]
-    figure = show.draw(records, known)
-    assert "2nd to its 98th percentile. Pixels: random numbers." in figure.get_supxlabel()
-    first = figure.subfigs[0]
-    assert first.get_suptitle() == "p0\noften"
-    assert [axes.get_title() for axes in first.axes] == ["heat: near, near, far", "one: far"]
-    near, far = records[0]["grid"][..., 0], records[0]["grid"][..., 1]
-    expected = stretch(np.stack([near, near, far], axis=-1), 2, 98)
-    np.testing.assert_array_equal(first.axes[0].images[0].get_array(), expected)
-    np.testing.assert_array_equal(first.axes[1].images[0].get_array(), stretch(far[..., None], 2, 98)[..., 0])
-
-
 def test_plot(small, tmp_path, capsys):
     target = tmp_path / "picture.png"
     assert show.main([str(small), "--plot", str(target)]) == 0
@@ -121,6 +87,16 @@ def test_plot(small, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "record 0: p0" in out
     assert f"picture: {target}" in out
+
+
+@pytest.mark.parametrize("what", ["bands", "classes"])
+def test_other_plots(small, tmp_path, capsys, what):
+    target = tmp_path / "picture.png"
+    assert show.main([str(small), "--plot", str(target), "--what", what]) == 0
+    assert target.read_bytes().startswith(b"\x89PNG")
+    out = capsys.readouterr().out
+    # Of classes no record is shown, but the tables that the picture is of.
+    assert ("record 0: p0" in out, "splits" in out) == ((True, False) if what == "bands" else (False, True))
 
 
 def test_plot_that_cannot_be_written(small, tmp_path):
@@ -150,7 +126,7 @@ def test_real_patch(shared_data, tmp_path, capsys):
     known = shards.write_patches(tmp_path, {"train": [patch]}, nomenclature=nomenclature.CLC43)
     record = show.read_record(tmp_path, known, "train", 0)
     assert record["name"] == folder.name
-    assert sorted(show.labels_of(record, known)) == sorted(names)
+    assert sorted(plots.labels_of(record, known)) == sorted(names)
     for feature in bands.S2_FEATURES:
         np.testing.assert_array_equal(record[feature.name], arrays[feature.name])
     assert show.main([str(tmp_path), "--plot", str(tmp_path / "patch.png")]) == 0

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Literal, Optional
 
 import numpy as np
 
 from . import cli, manifest
-from .errors import DataError, UsageError
+from .errors import UsageError
 from .manifest import Manifest, Split
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import Console
     from rich.table import Table
-
-LOW, HIGH = 2, 98  # percentiles
 
 
 @dataclass(frozen=True)
@@ -30,8 +28,10 @@ class Config:
     record: tuple[int, ...] = cli.option(
         "numbers of records to show, from 0 in the split's order", default=(), nargs="+", metavar="N"
     )
-    plot: Optional[Path] = cli.option(
-        "draw the records (record 0 if none is named) to this file", default=None
+    plot: Optional[Path] = cli.option("draw to this file: .png, .pdf or .svg", default=None)
+    what: Literal["patches", "bands", "classes"] = cli.option(
+        "of --plot: records (0 if none is named) in colour, or band by band; or how often each class is",
+        default="patches",
     )
     shards: bool = cli.option("list every shard with its hash", default=False)
 
@@ -132,46 +132,6 @@ def record_table(record: dict[str, Any], known: Manifest) -> Table:
     return grid("pixels", "band", "feature", "size", "min", "mean", "max", rows=rows)
 
 
-def labels_of(record: dict[str, Any], known: Manifest) -> list[str]:
-    """Returns the class names of a record."""
-    return [known.nomenclature.classes[index] for index in np.flatnonzero(record["labels"])]
-
-
-def draw(records: Sequence[dict[str, Any]], known: Manifest) -> Figure:
-    """Draws records, one a row, in each of the manifest's combinations of bands.
-
-    Raises:
-        DataError: the manifest names no combination.
-    """
-    from matplotlib.figure import Figure
-
-    if not known.display:
-        raise DataError("the manifest names no bands to show as a picture")
-    columns, rows = len(known.display), len(records)
-    figure = Figure(figsize=(max(4.0 * columns, 7), 4.9 * rows + 0.5), layout="constrained")
-    for part, record in zip(np.atleast_1d(figure.subfigures(rows, 1)), records):
-        _draw_one(part, record, known)
-    how = f"Each channel is stretched from its {LOW}nd to its {HIGH}th percentile. Pixels: {known.origin}."
-    figure.supxlabel(how, fontsize=8)
-    return figure
-
-
-def _draw_one(part: Any, record: dict[str, Any], known: Manifest) -> None:
-    import textwrap
-
-    from .pictures import composite, stretch
-
-    labels = textwrap.fill("; ".join(labels_of(record, known)) or "no label", 90)
-    part.suptitle(f"{record['name']}\n{labels}", fontsize=9)
-    for axes, (name, bands) in zip(
-        np.atleast_1d(part.subplots(1, len(known.display))), known.display.items()
-    ):
-        pixels = stretch(composite(record, known.features, bands), LOW, HIGH)
-        axes.imshow(pixels if len(bands) == 3 else pixels[..., 0], cmap="gray", interpolation="nearest")
-        axes.set_title(f"{name}: {', '.join(bands)}", fontsize=10)
-        axes.set_axis_off()
-
-
 def _print_manifest(known: Manifest, config: Config, console: Console) -> None:
     console.print(f"{config.directory}: {known.origin}, order of seed {known.seed}")
     for key, value in known.sources.items():
@@ -182,27 +142,37 @@ def _print_manifest(known: Manifest, config: Config, console: Console) -> None:
 
 def _print_record(number: int, record: dict[str, Any], known: Manifest, console: Console) -> None:
     console.print(f"record {number}: {record['name']} ({record['shard']}, position {record['position']})")
-    console.print(f"  labels: {'; '.join(labels_of(record, known)) or 'none'}")
+    labels = [known.nomenclature.classes[index] for index in np.flatnonzero(record["labels"])]
+    console.print(f"  labels: {'; '.join(labels) or 'none'}")
     console.print(record_table(record, known))
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Prints the manifest, or with `--record` or `--plot` those records."""
+    """Prints the manifest, or with `--record` or `--plot` those records; draws where asked to."""
     config = cli.parse(Config, "python -m tfrecords_tools.show", __doc__, argv)
     known = manifest.read(config.directory)
     console = cli.console()
-    numbers = config.record or ((0,) if config.plot else ())
-    if not numbers:
+    of_records = config.record or (config.plot and config.what != "classes")
+    records: list[dict[str, Any]] = []
+    if of_records:
+        split, numbers = config.split or next(iter(known.splits), "train"), config.record or (0,)
+        records = [read_record(config.directory, known, split, number) for number in numbers]
+        for number, record in zip(numbers, records):
+            _print_record(number, record, known, console)
+    else:
         _print_manifest(known, config, console)
-        return 0
-    split = config.split or next(iter(known.splits), "train")
-    records = [read_record(config.directory, known, split, number) for number in numbers]
-    for number, record in zip(numbers, records):
-        _print_record(number, record, known, console)
     if config.plot:
-        _save(draw(records, known), config.plot)
+        _save(_draw(config.what, records, known), config.plot)
         console.print(f"picture: {config.plot}")
     return 0
+
+
+def _draw(what: str, records: Sequence[dict[str, Any]], known: Manifest) -> Figure:
+    from . import plots  # here, as matplotlib takes half a second
+
+    if what == "classes":
+        return plots.classes(known)
+    return (plots.patches if what == "patches" else plots.bands)(records, known)
 
 
 def _save(figure: Figure, path: Path) -> None:
