@@ -76,7 +76,7 @@ def _map(config: SegmentConfig, spec: ModelSpec) -> Path:
     from .scoring.results import FOLDER
     from .training import workdir
 
-    sources = scene.find(config.scene, spec.bands, config.bands, config.scale, config.offset)
+    sources = scene.find(config.scene, spec.input_bands, config.bands, config.scale, config.offset)
     finest = min(spec.features, key=lambda feature: feature.gsd)
     opened = scene.Scene(sources, spec.features, finest.gsd)
     from .mapping import dense, fine_tune, rasters, tiles

@@ -57,6 +57,12 @@ class Feature:
     def band_names(self) -> tuple[str, ...]:
         return tuple(band.name for band in self.bands)
 
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> Feature:
+        """Reads what `dataclasses.asdict` gave, after JSON."""
+        bands = tuple(Band(**band) for band in values["bands"])
+        return Feature(**{**values, "shape": tuple(values["shape"]), "bands": bands})
+
 
 @dataclass(frozen=True)
 class Nomenclature:
@@ -210,16 +216,12 @@ def read(directory: Path) -> Manifest:
 
 
 def _from_json(content: Mapping[str, Any]) -> Manifest:
-    def feature(values: Mapping[str, Any]) -> Feature:
-        bands = tuple(Band(**band) for band in values["bands"])
-        return Feature(**{**values, "shape": tuple(values["shape"]), "bands": bands})
-
     def split(values: Mapping[str, Any]) -> Split:
         return Split(tuple(Shard(**shard) for shard in values["shards"]), tuple(values["label_counts"]))
 
     names = content["nomenclature"]
     return Manifest(
-        features=tuple(feature(values) for values in content["features"]),
+        features=tuple(Feature.from_dict(values) for values in content["features"]),
         nomenclature=Nomenclature(names["name"], tuple(names["classes"]), tuple(map(tuple, names["codes"]))),
         splits={name: split(values) for name, values in content["splits"].items()},
         statistics={name: BandStatistics(**values) for name, values in content["statistics"].items()},

@@ -93,12 +93,19 @@ def image(spec: ModelSpec) -> tuple[dict[str, Any], Any]:
     """
     inputs = {f.name: tf.keras.Input(f.shape, name=f.name, dtype="float32") for f in spec.features}
     finest = min(f.gsd for f in spec.features)
+    residuals = _residuals(spec, inputs)
+    method = "bicubic" if spec.superres else spec.upsample
     parts, order = [], []
     for feature in spec.features:
+        if not set(feature.band_names) & set(spec.bands):
+            continue  # a guide of super-resolution alone
         part, bands = normalised(spec, feature, inputs[feature.name])
         factor = feature.gsd // finest
         if factor > 1:
-            part = Upsample(factor, spec.upsample, name=f"{feature.name}_upsample")(part)
+            part = Upsample(factor, method, name=f"{feature.name}_upsample")(part)
+        if feature.name in residuals:
+            name = f"{feature.name}_superres"
+            part = tf.keras.layers.Add(dtype="float32", name=name)([part, residuals[feature.name]])
         parts.append(part)
         order += bands
     joined = tf.keras.layers.Concatenate(dtype="float32", name="bands")(parts) if len(parts) > 1 else parts[0]
@@ -106,6 +113,27 @@ def image(spec: ModelSpec) -> tuple[dict[str, Any], Any]:
         channels = [order.index(band) for band in spec.bands]
         joined = Normalise(channels, [0.0] * len(channels), [1.0] * len(channels), name="band_order")(joined)
     return inputs, joined
+
+
+def _residuals(spec: ModelSpec, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Returns what super-resolution adds to the bicubic bands of a feature, normalised as they are, by its name."""
+    if spec.superres is None:
+        return {}
+    from . import superres  # which builds on the layers above
+
+    known, wanted = spec.superres, spec.superres.wanted(spec.bands)
+    arrays = {f.gsd: inputs[f.name] for f in known.inputs(spec.bands)}
+    added = {}
+    for feature in known.features:
+        if feature.gsd not in wanted:
+            continue
+        # Of the spread that the network knows, in the unit of the classifier's.
+        bands = [band for band in spec.bands if band in feature.band_names]
+        spread = [(spec.statistics[band][1] or 1.0) / known.statistics[band][1] for band in bands]
+        channels = [feature.band_names.index(band) for band in bands]
+        layer = Normalise(channels, [0.0] * len(bands), spread, name=f"{feature.name}_residual")
+        added[feature.name] = layer(superres.Network(known, feature.gsd)(arrays))
+    return added
 
 
 def native_images(spec: ModelSpec) -> tuple[dict[str, Any], dict[int, Any]]:

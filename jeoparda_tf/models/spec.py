@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, Optional
 
 from tfrecords_tools.errors import DataError, UsageError
-from tfrecords_tools.manifest import Band, Feature, Manifest, Nomenclature
+from tfrecords_tools.manifest import Feature, Manifest, Nomenclature
+
+from .superres_spec import SuperRes
 
 # What `--model` may say; "tiny" is for tests.
 Name = Literal["shallow", "kbranch", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "tiny"]
@@ -25,12 +27,13 @@ class ModelSpec:
         features: the stored arrays that hold these bands; the model takes them whole and selects inside.
         nomenclature: the classes, in the order of the scores.
         statistics: (mean, standard deviation) by band, in digital numbers (Sentinel-1: dB).
-        upsample: "nearest", "bilinear" or "bicubic", to the finest of the grids.
+        upsample: "nearest", "bilinear" or "bicubic", to the finest of the grids; "superres", to 10 m.
         l2: factor of the squared norm of the kernels in the loss, those of the last layer left out.
         dropout: rate before the last fully connected layer.
         precision: "float32", "mixed_float16" or "mixed_bfloat16".
         seed: of dropout.
         origin: what it was trained on.
+        superres: the networks of upsample "superres".
     """
 
     name: str
@@ -44,6 +47,13 @@ class ModelSpec:
     precision: str = "float32"
     seed: int = 0
     origin: str = "BigEarthNet"
+    superres: Optional[SuperRes] = None
+
+    @property
+    def input_bands(self) -> tuple[str, ...]:
+        """The bands that the model reads: its channels, and what super-resolution looks at beside them."""
+        guides = self.superres.inputs(self.bands) if self.superres else ()
+        return tuple(dict.fromkeys([*self.bands, *(band for f in guides for band in f.band_names)]))
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
@@ -52,10 +62,8 @@ class ModelSpec:
     def from_json(text: str) -> ModelSpec:
         """Reads `to_json`'s text; ValueError, KeyError or TypeError where it is none."""
         values: dict[str, Any] = json.loads(text)
-        features = tuple(
-            Feature(**{**f, "shape": tuple(f["shape"]), "bands": tuple(Band(**b) for b in f["bands"])})
-            for f in values["features"]
-        )
+        features = tuple(Feature.from_dict(feature) for feature in values["features"])
+        superres = values.get("superres")
         names = values["nomenclature"]
         nomenclature = Nomenclature(
             names["name"], tuple(names["classes"]), tuple(tuple(codes) for codes in names["codes"])
@@ -68,16 +76,20 @@ class ModelSpec:
                 "features": features,
                 "nomenclature": nomenclature,
                 "statistics": statistics,
+                "superres": superres and SuperRes.from_dict(superres),
             }
         )
 
 
-def spec_for(manifest: Manifest, bands: tuple[str, ...], **settings: Any) -> ModelSpec:
+def spec_for(
+    manifest: Manifest, bands: tuple[str, ...], superres: Optional[SuperRes] = None, **settings: Any
+) -> ModelSpec:
     """Makes the spec of a model for the data of a manifest.
 
     Args:
         manifest: of the training data; its statistics become the model's.
         bands: band names, in the order of the channels.
+        superres: networks that bring them to 10 m; their arrays become inputs of the model too.
         **settings: the other attributes of ModelSpec.
 
     Raises:
@@ -96,13 +108,20 @@ def spec_for(manifest: Manifest, bands: tuple[str, ...], **settings: Any) -> Mod
             remedy="convert with a train split that is not empty",
         )
     statistics = {band: (manifest.statistics[band].mean, manifest.statistics[band].std) for band in bands}
-    features = tuple(feature for feature in manifest.features if set(feature.band_names) & set(bands))
+    guides = superres.inputs(bands) if superres else ()
+    for feature in guides:
+        if feature not in manifest.features:
+            found = _in_words(next((f for f in manifest.features if f.name == feature.name), None))
+            problem = f"super-resolution takes {feature.name} as {_in_words(feature)}, this data has {found}"
+            raise DataError(problem, remedy="train it on shards of this kind")
+    features = tuple(f for f in manifest.features if set(f.band_names) & set(bands) or f in guides)
     return ModelSpec(
         bands=bands,
         features=features,
         nomenclature=manifest.nomenclature,
         statistics=statistics,
         origin=manifest.origin,
+        superres=superres,
         **settings,
     )
 

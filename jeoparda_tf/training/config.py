@@ -35,8 +35,16 @@ class FitConfig:
     )
 
     model: Name = option("architecture", "resnet50", group="model")
-    upsample: Literal["nearest", "bilinear", "bicubic"] = option(
+    upsample: Literal["nearest", "bilinear", "bicubic", "superres"] = option(
         "how bands come to the finest grid", "bilinear", group="model"
+    )
+    superres: Optional[Path] = option(
+        "of --upsample superres: folder that `python -m jeoparda_tf.superres` wrote", None, group="model"
+    )
+    train_superres: bool = option(
+        "of --upsample superres: train its networks with the rest; else they stay as they are",
+        False,
+        group="model",
     )
     l2: float = option(
         "factor of the squared norm of all kernels but the last in the loss", 1e-4, group="model"
@@ -133,6 +141,7 @@ class FitConfig:
         values = dataclasses.asdict(self)
         del values["workdir"], values["resume"]
         values.update(data=str(self.data.resolve()), stage=str(self.stage or ""))
+        values["superres"] = str(self.superres.resolve()) if self.superres else ""
         if self.init and self.init != "imagenet":
             values["init"] = str(Path(self.init).resolve())
         return json.dumps(values, indent=1) + "\n"
@@ -164,6 +173,13 @@ def check(config: FitConfig) -> None:
             raise UsageError(f"--{name.replace('_', '-')} is {value}, but must be {limit}")
     if config.freeze_backbone and not config.init:
         raise UsageError("--freeze-backbone would keep random weights", remedy="give --init too")
+    if (config.upsample == "superres") != (config.superres is not None):
+        remedy = "give both; `python -m jeoparda_tf.superres` trains the networks"
+        raise UsageError("--upsample superres and --superres go together", remedy=remedy)
+    if config.train_superres and not config.superres:
+        raise UsageError("--train-superres goes with --upsample superres")
+    if config.superres and config.model == "kbranch":
+        raise UsageError("kbranch sees every resolution at its own size: there is nothing to super-resolve")
     if any(not 0 < share < 1 for share in config.decay_at) or list(config.decay_at) != sorted(
         config.decay_at
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from contextlib import ExitStack
@@ -17,7 +18,8 @@ from tfrecords_tools.errors import DataError, PeerError, StoppedError, UsageErro
 from .. import models
 from ..bigearthnet import bands
 from ..input import pipeline, sampling
-from ..models.spec import spec_for
+from ..models.spec import ModelSpec, spec_for
+from ..models.superres_spec import SuperRes
 from ..stack import require_keras_2, tf
 from . import (
     callbacks,
@@ -29,6 +31,7 @@ from . import (
     preemption,
     staging,
     step,
+    superres,
     sync_batchnorm,
     watchdog,
     workdir,
@@ -38,7 +41,7 @@ from .config import FitConfig, check, defaults
 from .schedules import Schedule
 
 # What may differ between a run and its continuation; anything else would give another history.
-_FREE = {"data", "stage", "keep", "checkpoint_every", "evaluate_batch", "stall_limit"}
+_FREE = {"data", "stage", "superres", "keep", "checkpoint_every", "evaluate_batch", "stall_limit"}
 
 
 def train(config: FitConfig) -> Path:
@@ -122,15 +125,18 @@ def _prepare(config: FitConfig, open_files: ExitStack) -> Run:
         )
         raise UsageError(problem, path=config.data, remedy="lower --batch or start fewer ranks")
     tf.keras.utils.set_random_seed(config.seed)
+    chosen = bands.choose(config.bands)
     spec = spec_for(
-        manifest, bands.choose(config.bands), name=config.model, upsample=config.upsample,
+        manifest, chosen, superres=_superres(config, chosen), name=config.model, upsample=config.upsample,
         l2=0.0 if config.freeze_backbone else config.l2,  # of weights that stay it is a constant
         dropout=config.dropout, precision=config.precision, seed=config.seed * 65_537 + distributed.rank(),
     )  # fmt: skip
     if config.init and not config.resume and distributed.rank() == 0:
         initial.check(config.init, spec)
-    _open_workdir(config, size, open_files)
+    _open_workdir(config, spec, size, open_files)
     model = models.build(spec)
+    if spec.superres and config.superres:
+        superres.put_into(model, spec.superres, config.superres)
     if config.sync_batchnorm and size > 1:
         model = sync_batchnorm.synchronised(model)
     if config.freeze_backbone:
@@ -142,6 +148,17 @@ def _prepare(config: FitConfig, open_files: ExitStack) -> Run:
     if distributed.rank() == 0:
         workdir.write_text(config.workdir / workdir.MODEL, spec.to_json())
     return Run(config, manifest, spec, model, optimizer, variables, loss_sum, steps, config.data, factors)
+
+
+def _superres(config: FitConfig, chosen: tuple[str, ...]) -> Optional[SuperRes]:
+    if config.superres is None:
+        return None
+    known = dataclasses.replace(superres.read(config.superres), trainable=config.train_superres)
+    if not known.wanted(chosen):
+        raise UsageError(
+            f"none of the bands {' '.join(chosen)} is coarser than 10 m: leave out --upsample superres"
+        )
+    return known
 
 
 def _repeat_factors(config: FitConfig, manifest: manifests.Manifest) -> Optional[np.ndarray]:
@@ -158,7 +175,7 @@ def _repeat_factors(config: FitConfig, manifest: manifests.Manifest) -> Optional
     return sampling.repeat_factors(labels, config.repeat_threshold)
 
 
-def _open_workdir(config: FitConfig, size: int, open_files: ExitStack) -> None:
+def _open_workdir(config: FitConfig, spec: ModelSpec, size: int, open_files: ExitStack) -> None:
     """Makes and locks the workdir, or checks that the one there is of this very run."""
     if distributed.rank() == 0:
         try:
@@ -179,6 +196,9 @@ def _open_workdir(config: FitConfig, size: int, open_files: ExitStack) -> None:
         )
     if begun:
         _check_same(workdir.read_config(config.workdir), json.loads(config.to_json()), path)
+        if spec.superres != workdir.read_spec(config.workdir).superres:
+            problem = "these are not the super-resolution networks that this run began with"
+            raise UsageError(problem, path=config.superres, remedy="resume with the same --superres")
     if distributed.rank() != 0:
         return
     try:
