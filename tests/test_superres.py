@@ -16,7 +16,7 @@ from jeoparda_tf import fit, models, segment
 from jeoparda_tf import superres as front
 from jeoparda_tf.bigearthnet import bands
 from jeoparda_tf.bigearthnet.nomenclature import BEN19, CLC43
-from jeoparda_tf.models import inputs
+from jeoparda_tf.models import inputs, transfer
 from jeoparda_tf.models.spec import ModelSpec, check_data
 from jeoparda_tf.models.superres import Network, packed, sharpened
 from jeoparda_tf.models.superres_spec import SuperRes
@@ -132,6 +132,8 @@ def test_networks_are_frozen_unless_asked_and_absent_where_no_band_needs_them():
         return [{name for name in part if name.startswith("superres")} for part in found]
 
     assert names(("all",)) == [set(), {"superres20", "superres60"}]
+    of = spec(("all",), upsample="superres", superres=KNOWN)
+    assert not {"superres20_in", "logits"} & {layer.name for layer in transfer.backbone(models.build(of))}
     assert names(("B05",), trainable=True) == [{"superres20"}, {"superres20"}]
 
 

@@ -21,7 +21,7 @@ from tfrecords_tools.errors import DataError
 
 from ..stack import tf
 from .inputs import Normalise, Upsample
-from .superres_spec import FINEST, GUIDES, SuperRes
+from .superres_spec import FINEST, GUIDES, PREFIX, SuperRes
 
 
 class Network(tf.Module):
@@ -33,7 +33,7 @@ class Network(tf.Module):
     """
 
     def __init__(self, spec: SuperRes, gsd: int):
-        super().__init__(name=f"superres{gsd}")
+        super().__init__(name=f"{PREFIX}{gsd}")
         self.spec, self.gsd = spec, gsd
         names = ["in", *(f"block{block}_{half}" for block in range(1, spec.blocks + 1) for half in (1, 2))]
         self.convolutions = [
@@ -126,5 +126,5 @@ def load(layers: Sequence[Any], spec: SuperRes, path: Path) -> None:
         raise DataError("has changed since it was written (SHA-256)", path=path, remedy=remedy)
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         for layer in layers:
-            if layer.name.startswith("superres") and isinstance(layer, tf.keras.layers.Conv2D):
+            if layer.name.startswith(PREFIX) and isinstance(layer, tf.keras.layers.Conv2D):
                 layer.set_weights([arrays[f"{layer.name}/kernel"], arrays[f"{layer.name}/bias"]])

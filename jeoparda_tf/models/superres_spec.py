@@ -12,6 +12,8 @@ from tfrecords_tools.manifest import Feature
 # first, its own bands last.
 GUIDES: dict[int, tuple[int, ...]] = {20: (10, 20), 60: (10, 20, 60)}
 FINEST = 10
+# With which the names of their layers begin.
+PREFIX = "superres"
 
 
 @dataclass(frozen=True)

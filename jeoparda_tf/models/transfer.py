@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .spec import ModelSpec
+from .superres_spec import PREFIX
 
 # Arrays of each layer that has any, in the order in which Keras keeps them.
 Weights = Mapping[str, Sequence[np.ndarray]]
@@ -23,11 +24,16 @@ class Transfer(NamedTuple):
 
 
 def backbone(model: Any) -> list[Any]:
-    """Returns all layers with weights but the last one; dropout, which only counts its calls, is none of them."""
+    """Returns all layers with weights but the last one; dropout, which only counts its calls, is none of them.
+
+    Nor is super-resolution: it has weights from where it was trained (`fit --superres`).
+    """
     return [
         layer
         for layer in model.layers
-        if layer.name != HEAD and any(weight.dtype.is_floating for weight in layer.weights)
+        if layer.name != HEAD
+        and not layer.name.startswith(PREFIX)
+        and any(weight.dtype.is_floating for weight in layer.weights)
     ]
 
 
