@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,7 @@ from jeoparda_tf.training import superres as training
 from jeoparda_tf.training import workdir
 from jeoparda_tf.training.superres_config import SuperResConfig
 from tests import shards
-from tfrecords_tools import cli, manifest
+from tfrecords_tools import manifest
 from tfrecords_tools.errors import DataError, StoppedError, UsageError
 
 pytestmark = pytest.mark.tensorflow
@@ -362,5 +364,11 @@ def test_what_does_not_fit_is_said(data, trained, run, tmp_path):
 
 
 def test_help_does_not_wait_for_tensorflow():
-    with pytest.raises(SystemExit):
-        cli.parse(SuperResConfig, "superres", "", ["--help"])
+    script = (
+        "import sys\nfrom jeoparda_tf import superres\n"
+        "try:\n    superres.main(['--help'])\nexcept SystemExit as end:\n    assert not end.code\n"
+        "assert not {'tensorflow', 'matplotlib'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage: python -m jeoparda_tf.superres")
