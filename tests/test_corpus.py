@@ -12,14 +12,12 @@ import pytest
 from jeoparda_tf import convert
 from tests import shards
 from tests.conversions import linked
-from tests.corpus import CONVERSIONS
-from tests.corpus_shards import SHARDS
+from tests.corpus import ALL
 from tests.spoil import Broken
 from tfrecords_tools import cli, reshard, show, split, stats, verify
 from tfrecords_tools.manifest import Band, Feature, Nomenclature
 
 pytestmark = pytest.mark.faults
-ALL = (*CONVERSIONS, *SHARDS)
 MAINS: dict[str, Any] = {
     "convert": convert.main,
     "verify": verify.main,

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 
 SPILLS = 64
 _UNITS = {"GB": 10**9, "MB": 10**6}
-# Of the memory allowed, for what waits to be spilled and the index; the rest is for libraries and the plan.
-_SHARE = 0.75
+# What the memory allowed is for beside files that wait to be spilled, as measured: the program with what it reads
+# ahead, and the index, of which sealing makes a second one for a moment.
+_PROGRAM, _FILE, _PATCH = 80 << 20, 60, 180
 _LEAST = 1 << 20
 # They say how it is done, or are in the request by themselves.
 _BESIDE_THE_REQUEST = (
@@ -94,13 +95,15 @@ def gather(config: ConvertConfig, output: Output) -> dict[str, Index]:
     memory = parse_memory(config.memory)
     if not wanted:
         return {}
-    found = {}
+    found: dict[str, Index] = {}
     with output.gathering(config.force) as journal:
         for what, path in wanted.items():
             index = _taken(journal, what, path)
             if index is None:
+                # Those of the archives before stay in memory: columns and names, about twice what is on the disk.
+                known = sum(2 * _size(str(journal / f"{other}.npz")) for other in found)
                 with _nothing_half_taken(journal, what, path):
-                    index = _take(journal, what, path, config.seed, memory)
+                    index = _take(journal, what, path, config.seed, memory - known)
             found[what] = index
     return found
 
@@ -186,17 +189,19 @@ def _told(path: Path) -> str:
 def _take(journal: Path, what: str, path: Path, seed: int, memory: int) -> Index:
     """One pass over an archive."""
     _forget(journal, what)
-    spills = _Spills(journal.absolute(), what, memory)
+    spills = _Spills(journal.absolute(), what)
     index = Index(str(path), spills.paths)
-    folder, spill = "", 0
+    folder, spill, files = "", 0, 0
     with stream.opened(path) as packed, reading_bar(packed) as bar:
         for member in tar.members(packed.stream, path):
             if member.folder != folder:  # the highest bits: a range of the order
                 folder, spill = member.folder, order_hash(member.folder, seed) * SPILLS >> 64
+                spills.room = memory - _PROGRAM - _FILE * files - _PATCH * len(index)
             index.add(folder, member.file, spills.add(spill, member.data), member.size, spill)
+            files += 1
             bar.update(packed.bytes_read - bar.n)
+    spills.finish()  # first: sealing wants the memory
     index.seal()
-    spills.finish()
     _write_whole(journal / f"{what}.npz", index.write)
     identity = {"archive": _identity(path), "spills": dict(zip(spills.paths, spills.sizes))}
     _write_whole(journal / f"{what}.archive", lambda target: target.write_text(json.dumps(identity)))
@@ -204,24 +209,26 @@ def _take(journal: Path, what: str, path: Path, seed: int, memory: int) -> Index
 
 
 class _Spills:
-    """Files that grow at their ends through buffers in memory; at most one is open at a time."""
+    """Files that grow at their ends through buffers in memory; at most one is open at a time.
 
-    def __init__(self, journal: Path, what: str, memory: int) -> None:
+    Attributes:
+        room: bytes that may wait in memory, though never less than a little.
+    """
+
+    def __init__(self, journal: Path, what: str) -> None:
         self.paths = [str(journal / f"{what}-{number:03d}.spill") for number in range(SPILLS)]
         self.sizes = [0] * SPILLS  # with what waits
         self._waiting: list[list[bytes]] = [[] for _ in range(SPILLS)]
-        self._room = max(int(memory * _SHARE), _LEAST)
-        self._taken = 0
-        self.flushes = 0
+        self.room = self._taken = 0
 
     def add(self, spill: int, data: bytes) -> int:
         """Adds a file; returns where it begins."""
+        if self._taken + len(data) > max(self.room, _LEAST):
+            self.flush()
         offset = self.sizes[spill]
         self._waiting[spill].append(data)
         self.sizes[spill] += len(data)
         self._taken += len(data)
-        if self._taken > self._room:
-            self.flush()
         return offset
 
     def flush(self) -> None:
@@ -231,7 +238,6 @@ class _Spills:
                 _append(path, waiting)
                 waiting.clear()
         self._taken = 0
-        self.flushes += 1
 
     def finish(self) -> None:
         """Writes what waits, and makes sure that it is on the disk."""

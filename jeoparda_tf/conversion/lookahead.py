@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Optional
 
 from jeoparda_tf.bigearthnet import bands, lists, metadata, stream, tar
 from jeoparda_tf.bigearthnet.archive import Archive
-from jeoparda_tf.bigearthnet.packed import Index
+from jeoparda_tf.bigearthnet.packed import Index, PatchFiles
 from jeoparda_tf.bigearthnet.stream import STANDARD_INPUT, Packed
 from tfrecords_tools.errors import UsageError
 
@@ -98,6 +98,13 @@ class Look:
             for file, place in self.files.get(name, {"": (0, 0)}).items():
                 index.add(name, file, *place)
         return index.seal()
+
+    def lent(self, name: str, to: str) -> PatchFiles:
+        """Returns the files of a patch as if they were those of another one."""
+        index = Index(str(self._packed.path), [str(self._volume)])
+        for file, place in self.files[name].items():
+            index.add(to, file.replace(name, to), *place)
+        return index.seal()[to]
 
     def complete(self, what: str, labels: bool) -> list[str]:
         """Returns the patches of which all files were kept."""
@@ -195,9 +202,6 @@ def lend(sources: tuple[Source, ...], archive: Archive, looks: Mapping[str, Look
             if not maps:
                 continue
             other = source.name if source.name in maps else maps[number % len(maps)]
-            files = archive.map_files(other)
-            assert files is not None  # it streams by
-            own = {file.replace(other, source.name): place for file, place in files.places.items()}
-            source = source._replace(map_files=replace(files, places=own))
+            source = source._replace(map_files=looks["maps"].lent(other, source.name))
         lent.append(source)
     return tuple(lent)
