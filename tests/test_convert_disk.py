@@ -38,7 +38,7 @@ ENGINES = [
     Way("MPI", mpi=True),
     Way("task", ("--task", "0/2"), room=3, next=FOLLOWING),
     Way("pass over a stream", ("--memory", "1MB"), GZIP),
-    Way("after the pass", archive=GZIP, room=14),
+    Way("after the pass, MPI", archive=GZIP, mpi=True, room=14),
 ]
 WAYS = [*ONE_PROCESS, *faults(ENGINES, 4)]
 

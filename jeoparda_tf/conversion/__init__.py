@@ -12,4 +12,9 @@ A conversion goes from file to file in this order:
     engine.py     executors: worker processes, MPI's ranks
     shard.py      one worker converts one shard
     finish.py     table, manifest
+
+and what --dry-run tells beforehand:
+
+    lookahead.py  the beginnings of archives that are compressed
+    preview.py    the plan, and a sample's time
 """

@@ -96,9 +96,8 @@ def mpi_futures() -> Any:
         remedy = "pip install mpi4py, with the MPI of this cluster's modules loaded"
         raise UsageError(f"--executor mpi, but mpi4py cannot be imported: {error}", remedy=remedy) from error
     # Without this module in front, an executor would try to start further ranks, which clusters forbid, and each rank
-    # of mpirun would convert everything. In mpi4py 3 the file is _lib.
-    internals = getattr(futures, "_core", None) or getattr(futures, "_lib", None)
-    if getattr(internals, "SharedPool", None) is None:
+    # of mpirun would convert everything.
+    if getattr(getattr(futures, "_core", None), "SharedPool", None) is None:
         raise UsageError(
             "--executor mpi was not started by mpi4py.futures", remedy=f"start it so: {MPI_COMMAND}"
         )
