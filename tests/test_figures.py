@@ -377,4 +377,7 @@ class TestSignatures:
         first = int(np.argmax(found.patches))
         assert len(panels) == 8
         np.testing.assert_allclose(panels[0].lines[0].get_ydata(), found.mean[first] / 10_000)
-        assert f", {found.patches[first]:,}" in panels[0].get_title("left")
+        assert panels[0].get_title("left").endswith(f",\u00a0{found.patches[first]:,}")
+        picture.figure.draw_without_rendering()
+        for left, right in zip(panels[::2], panels[1::2]):
+            assert left._left_title.get_window_extent().x1 < right._left_title.get_window_extent().x0

@@ -98,10 +98,9 @@ def draw(evaluation: Evaluation, signatures: Signatures) -> style.Picture:
             signatures.wavelengths, mean - spread, mean + spread, color=style.BLUE, alpha=0.2, linewidth=0
         )
         axes.plot(signatures.wavelengths, mean, "o-", color=style.BLUE, markersize=3, linewidth=1.2)
-        name = style.wrapped(evaluation.classes[number], 30)
-        axes.set_title(
-            f"{name}, {signatures.patches[number]:,}", size=style.SMALL, color=style.INK, loc="left"
-        )
+        # The number stays with the last word of the name, by a space that does not break.
+        label = f"{evaluation.classes[number]},\u00a0{signatures.patches[number]:,}"
+        axes.set_title(style.wrapped(label, 29, 4), size=style.SMALL, color=style.INK, loc="left")
     for axes in grid.flat[len(shown) :]:
         axes.set_axis_off()
     figure.supylabel("reflectance", size=style.NORMAL, color=style.INK)
