@@ -79,7 +79,10 @@ def test_mixup_mixes_pixels_and_labels_by_the_same_weight():
     mixed, mixed_labels = augment.mixup(arrays, labels, [5, 6], alpha)
     partner = np.roll(np.arange(batch), 1)
     weight = (mixed_labels[:, 0].numpy() - partner) / (np.arange(batch) - partner)
-    np.testing.assert_allclose(mixed["ten"][:, 1, 2, 0], mixed_labels[:, 0], rtol=1e-5)
+    assert mixed["ten"].dtype == tf.uint16
+    # Rounded to the nearest whole digital number.
+    np.testing.assert_allclose(mixed["ten"][:, 1, 2, 0], mixed_labels[:, 0], atol=0.5 + 1e-3)
+    assert mixed["map"].dtype == tf.float32
     np.testing.assert_allclose(mixed["map"][:, 0, 1], mixed_labels[:, 0], rtol=1e-5)
     np.testing.assert_allclose(mixed_labels[:, 1], 1.0, rtol=1e-6)
     assert (weight >= 0.5 - 1e-3).all()
@@ -87,6 +90,12 @@ def test_mixup_mixes_pixels_and_labels_by_the_same_weight():
     # E[max(b, 1 - b)] for Beta(0.4, 0.4), by numpy's own generator.
     draws = np.random.default_rng(0).beta(alpha, alpha, 200_000)
     assert abs(weight.mean() - np.maximum(draws, 1 - draws).mean()) < 0.015
+
+
+def test_mixing_the_largest_digital_numbers_does_not_overflow():
+    largest = tf.fill([64, 2, 2, 3], tf.constant(65_535, tf.uint16))
+    mixed, _ = augment.mixup({"a": largest}, tf.ones([64, 1]), [1, 2], 0.4)
+    np.testing.assert_array_equal(mixed["a"], largest)
 
 
 def test_inside_tf_data_as_eagerly():

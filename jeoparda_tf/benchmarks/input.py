@@ -29,13 +29,15 @@ OURS, LIMIT, PEER = (
 )
 _UNIT = "patches per CPU second"
 _CLASSES = 19
+# Patches that are written at most; a longer epoch reads them several times, as the files stay in the page cache anyway.
+_WRITTEN = 1024
 
 
 @dataclass(frozen=True)
 class Config:
     """What to read, how often."""
 
-    patches: int = option("random patches to write and read", 1024)
+    patches: int = option(f"of an epoch; {_WRITTEN:,} random ones are written, and come several times", 8192)
     batch: int = option("patches of one step", 32)
     repetitions: int = option("readings of each kind, in turn; the median counts", 5)
     mixup: float = option("alpha of mixup in the pipeline; 0 for none", 0.3)
@@ -58,13 +60,14 @@ def run(config: Config) -> None:
 
 def measure(config: Config, folder: Path) -> Findings:
     """Returns what was found; the shards are written into `folder`."""
-    from ..stack import tf
+    from ..input import pipeline
 
-    files, published = write(folder, config.patches)
-    steps = config.patches // config.batch
+    written = min(config.patches, _WRITTEN)
+    files, published = (names * (config.patches // written) for names in write(folder, written))
+    steps = config.patches // written * written // config.batch
     kinds: dict[str, Callable[[int], Any]] = {
         OURS: lambda epoch: _ours(folder, config, epoch),
-        LIMIT: lambda epoch: tf.data.TFRecordDataset(files, buffer_size=1 << 20).batch(config.batch, True),
+        LIMIT: lambda epoch: pipeline.open_shard(files).batch(config.batch, True),
         PEER: lambda epoch: _peer(published, config),
     }
     seen: dict[str, list[float]] = {name: [] for name in kinds}
@@ -170,12 +173,20 @@ def write(folder: Path, patches: int) -> tuple[list[str], list[str]]:
     return [str(folder / shard.file) for shard in shards], published
 
 
-def _ours(folder: Path, config: Config, epoch: int) -> Any:
+def read_several_times(folder: Path, copies: int) -> Any:
+    """Returns the manifest of what `write` wrote, as if every shard were there so many times: a longer epoch."""
     from tfrecords_tools import manifest as manifests
 
+    manifest = manifests.read(folder)
+    train = manifest.splits["train"]
+    counts = tuple(count * copies for count in train.label_counts)
+    return dataclasses.replace(manifest, splits={"train": manifests.Split(train.shards * copies, counts)})
+
+
+def _ours(folder: Path, config: Config, epoch: int) -> Any:
     from ..input import pipeline
 
-    manifest = manifests.read(folder)
+    manifest = read_several_times(folder, max(1, config.patches // _WRITTEN))
     return pipeline.for_training(
         folder, manifest, manifest.features, batch=config.batch, epoch=epoch, seed=0, mixup=config.mixup,
         shuffle_buffer=config.shuffle_buffer,
@@ -183,7 +194,11 @@ def _ours(folder: Path, config: Config, epoch: int) -> Any:
 
 
 def _peer(files: Sequence[str], config: Config) -> Any:
-    """Reads the published layout as its users do: each record parsed alone, each band a float32 image."""
+    """Reads the published layout as TU Berlin's BigEarthNet.py and EfficientBigEarthNet's inputs.py do.
+
+    There: shuffle, parse each record alone (all bands as lists of int64), batch, prefetch. A band becomes a float32
+    image here too, which their normalisation makes of it; nothing is turned, mixed, normalised or upsampled.
+    """
     from ..bigearthnet import bands
     from ..stack import tf
 

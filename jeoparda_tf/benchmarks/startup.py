@@ -91,12 +91,12 @@ def child(folder: str, model: str, batch: str) -> None:
     from ..models.spec import spec_for
 
     manifest = manifests.read(Path(folder))
-    train = steps._step(models.build(spec_for(manifest, bands.S2_BANDS, name=model)))
+    train = steps.train_step(models.build(spec_for(manifest, bands.S2_BANDS, name=model)))
     times.append(time.time())
-    batches = steps._batches(Path(folder), manifest, int(batch))
-    first = next(batches)
+    fed = steps.batches(Path(folder), manifest, int(batch))
+    first = next(fed)
     times.append(time.time())
-    for inputs in (first, next(batches)):
+    for inputs in (first, next(fed)):
         train(*inputs)
         times.append(time.time())
     print(json.dumps(times))

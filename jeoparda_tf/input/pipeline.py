@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import numpy as np
 
@@ -64,28 +64,31 @@ def for_training(
         split: its name.
 
     Returns:
-        tf.data.Dataset of (inputs, labels): a dict of [batch, *shape] by feature name, raw digital numbers (float32
-        after mixup or heavy augmentation, else of the stored dtype), and float32 [batch, classes].
+        tf.data.Dataset of (inputs, labels): a dict of [batch, *shape] by feature name, raw digital numbers (of the
+        stored dtype, float32 after heavy augmentation), and float32 [batch, classes].
     """
     chosen = manifest.split(split, directory)
-    counts = [shard.records for shard in chosen.shards]
-    times: Optional[list[np.ndarray]] = None
-    listed = sum(counts)
-    if repeat_factors is not None:
-        listed = sampling.lengthened(repeat_factors)
-        comes = sampling.occurrences(repeat_factors, epoch=epoch, seed=seed)
-        times = np.split(comes, np.cumsum(counts)[:-1])
-        counts = [int(part.sum()) for part in times]
-    steps = sampling.steps_per_epoch(listed, size, batch)
-    plan = sampling.training_plan(
-        counts, epoch=epoch, seed=seed, rank=rank, size=size, batch=batch, steps=steps
-    )
-    classes = len(manifest.nomenclature.classes)
+    plan, times, steps = _plan(chosen, repeat_factors, epoch, seed, rank, size, batch)
+    dataset = _read(directory, chosen, plan, side_by_side=_CYCLE, times=times)
+    dataset = dataset.shuffle(shuffle_buffer, seed=_mix(seed, epoch, rank), reshuffle_each_iteration=False)
+    dataset = dataset.batch(batch, drop_remainder=True).skip(start_step)
+    numbers = tf.data.Dataset.range(epoch * steps + start_step, (epoch + 1) * steps)
+    dataset = tf.data.Dataset.zip((numbers, dataset))
+    classes, key = len(manifest.nomenclature.classes), seed * 65_537 + rank
+    prepare = _preparation(features, classes, key, flips=flips, heavy=heavy, mixup=mixup)
+    dataset = dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return dataset.prefetch(2).with_options(_options(threads))
+
+
+def _preparation(
+    features: Sequence[Feature], classes: int, key: int, *, flips: bool, heavy: bool, mixup: float
+) -> Callable[[Any, Any], tuple[Any, Any]]:
+    """Returns what makes a batch of (global step, serialised records): decoded, augmented by draws of (key, step)."""
 
     def prepare(step: Any, serialized: Any) -> tuple[Any, Any]:
         arrays = records.decode(serialized, features, classes)
         labels = arrays.pop("labels")
-        base = tf.stack([tf.constant(seed * 65_537 + rank, tf.int64), step])
+        base = tf.stack([tf.constant(key, tf.int64), step])
         seeds = tf.random.split(base, 2)
         if flips:
             arrays = augment.dihedral(arrays, seeds[0])
@@ -95,13 +98,26 @@ def for_training(
             arrays, labels = augment.mixup(arrays, labels, seeds[1], mixup)
         return arrays, labels
 
-    dataset = _read(directory, chosen, plan, side_by_side=_CYCLE, times=times)
-    dataset = dataset.shuffle(shuffle_buffer, seed=_mix(seed, epoch, rank), reshuffle_each_iteration=False)
-    dataset = dataset.batch(batch, drop_remainder=True).skip(start_step)
-    numbers = tf.data.Dataset.range(epoch * steps + start_step, (epoch + 1) * steps)
-    dataset = tf.data.Dataset.zip((numbers, dataset))
-    dataset = dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return dataset.prefetch(2).with_options(_options(threads))
+    return prepare
+
+
+def _plan(
+    split: Split, factors: Optional[np.ndarray], epoch: int, seed: int, rank: int, size: int, batch: int
+) -> tuple[list[sampling.Slice], Optional[list[np.ndarray]], int]:
+    """Returns the slices of a rank's epoch, how often each record of each shard comes (None: once), and the steps."""
+    counts = [shard.records for shard in split.shards]
+    times: Optional[list[np.ndarray]] = None
+    listed = sum(counts)
+    if factors is not None:
+        listed = sampling.lengthened(factors)
+        comes = sampling.occurrences(factors, epoch=epoch, seed=seed)
+        times = np.split(comes, np.cumsum(counts)[:-1])
+        counts = [int(part.sum()) for part in times]
+    steps = sampling.steps_per_epoch(listed, size, batch)
+    plan = sampling.training_plan(
+        counts, epoch=epoch, seed=seed, rank=rank, size=size, batch=batch, steps=steps
+    )
+    return plan, times, steps
 
 
 def for_evaluation(
@@ -163,13 +179,22 @@ def _read(
     cuts = tf.data.Dataset.from_tensor_slices(tuple(columns))
 
     def one(file: Any, skip: Any, take: Any, repeats: Any = None) -> Any:
-        dataset = tf.data.TFRecordDataset(file, buffer_size=1 << 20)
+        dataset = open_shard(file)
         if repeats is not None:
             dataset = tf.data.Dataset.zip((dataset, tf.data.Dataset.from_tensor_slices(repeats)))
             dataset = dataset.flat_map(_repeat)
         return dataset.skip(skip).take(take)
 
     return cuts.interleave(one, cycle_length=side_by_side, block_length=1)
+
+
+def open_shard(files: Any) -> Any:
+    """Returns the records of one shard, or of several one after the other, as strings; both CRCs are checked.
+
+    Each record comes by one read of its own, without TensorFlow's buffer between: that saves a copy, and sixteen shards
+    side by side would push each other's buffers out of the processor's cache. The operating system reads ahead.
+    """
+    return tf.data.TFRecordDataset(files, buffer_size=0)
 
 
 def _repeat(record: Any, times: Any) -> Any:
@@ -192,6 +217,8 @@ def _mix(*numbers: int) -> int:
 def _options(threads: int) -> Any:
     options = tf.data.Options()
     options.deterministic = True
+    # Several batches are prepared side by side; threads that share one out cost more than they bring.
+    options.threading.max_intra_op_parallelism = 1
     if threads:
         # Each process would take all cores and half the memory otherwise.
         options.threading.private_threadpool_size = threads
