@@ -27,13 +27,32 @@ def test_overlapping_allreduces_count_once_and_other_phases_not_at_all():
     begin, end = span(1, "ALLREDUCE", 1e6, 2e6)
     events = [begin, *inner, end, *span(2, "ALLREDUCE", 1.5e6, 3e6), *span(3, "ALLGATHER", 4e6, 9e6)]
     assert scaling.allreduce_seconds(events) == pytest.approx(2.0)
+    later = [*events, *span(1, "ALLREDUCE", 10e6, 10.25e6)]
+    assert scaling.allreduce_seconds(later, skip=1) == pytest.approx(0.25)
+
+
+def test_efficiency_and_verdict(monkeypatch):
+    monkeypatch.setattr(scaling.os, "sched_getaffinity", lambda _: {0, 1})
+    config = scaling.Config(ranks=(1, 2, 4), batch=10, project_ranks=1)
+    found = scaling.findings([20.0, 30.0, 32.0], [0.0, 0.2, 0.1], 94e6, config)
+    rows = {row.what: row for row in found.rows}
+    two = rows["2 ranks, each pinned to its core"]
+    assert (two.ratio, two.reached) == (0.75, False)
+    assert rows["2 ranks: in allreduce"].ratio == pytest.approx(0.2 / (20 / 30))
+    four = rows["4 ranks, oversubscribed on 2 cores"]
+    assert (four.ratio, four.target) == (0.4, None)
+    assert rows["gradients of a step"].value == 94
+    assert "communication-bound" in found.verdict[0]
+    assert "does not explain it" in found.verdict[1]
+    assert found.verdict[2].startswith("Projection, not measured: 100.0% efficiency on 1 ranks")
 
 
 @pytest.mark.slow
 def test_a_tiny_run_on_two_ranks(tmp_path):
     need_engine("horovodrun")
-    flags = ["--model", "tiny", "--batch", "4", "--steps", "2", "--json"]
+    flags = ["--model", "tiny", "--batch", "4", "--steps", "2", "--epochs", "1", "--json"]
     bench.main(["scaling", *flags, str(tmp_path / "found.json")])
-    one, two, reduced = json.loads((tmp_path / "found.json").read_text())["rows"]
+    one, two, step, reduced, gradients = json.loads((tmp_path / "found.json").read_text())["rows"]
     assert two["ratio"] == two["value"] / (2 * one["value"])
-    assert reduced["value"] > 0
+    assert 0 < reduced["value"] < step["value"]
+    assert gradients["value"] == pytest.approx(0.054892)

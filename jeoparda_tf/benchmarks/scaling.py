@@ -6,17 +6,20 @@ import csv
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Optional
+from typing import Any, Optional
 
 from tfrecords_tools.cli import option
 from tfrecords_tools.errors import DataError, UsageError
 
+from ..models.spec import Name
 from . import input as shards
 from .report import Findings, Row, show
 
@@ -25,14 +28,16 @@ from .report import Findings, Row, show
 class Config:
     """What to train on how many ranks, and which machine to project to."""
 
-    model: Literal["resnet18", "resnet50", "tiny"] = option("architecture", "resnet50")
+    model: Name = option("architecture", "resnet50")
     batch: int = option("patches of one rank in a step", 16)
-    steps: int = option("of an epoch; the second epoch is timed", 6)
-    ranks: tuple[int, ...] = option("numbers of ranks to run", (1, 2), nargs="+")
+    steps: int = option("of an epoch", 6)
+    epochs: int = option("timed, after one that traces and is not; the median counts", 2)
+    ranks: tuple[int, ...] = option(
+        "numbers of ranks to run; more than cores are marked oversubscribed", (1, 2), nargs="+"
+    )
     project_ranks: int = option("ranks to project to", 128)
     bandwidth: float = option("of the projected network, bytes a second between two ranks", 1e10)
     latency: float = option("of the projected network, seconds a message", 5e-6)
-    gradient_bytes: float = option("a step; ResNet50 in float32 has 94 MB", 9.4e7)
     json: Optional[Path] = option("file for the figures", None)
 
 
@@ -46,28 +51,66 @@ def run(config: Config) -> None:
     if launcher is None:
         raise UsageError("horovodrun is not installed", remedy="install the extra jeoparda_tf[horovod]")
     with tempfile.TemporaryDirectory(prefix="jeoparda-bench-") as folder:
-        data = Path(folder) / "data"
-        data.mkdir()
-        shards.write(data, config.batch * config.steps * max(config.ranks))
-        found = [_train(config, launcher, ranks, data, Path(folder)) for ranks in config.ranks]
-    show(findings([rate for rate, _ in found], [seconds for _, seconds in found], config), config.json)
+        found = [_train(config, launcher, ranks, Path(folder)) for ranks in config.ranks]
+    rates, reduced = zip(*found)
+    show(findings(rates, reduced, _gradient_bytes(config.model), config), config.json)
 
 
-def findings(rates: Sequence[float], reduced: Sequence[float], config: Config) -> Findings:
-    """Returns the table: `rates` in patches/s over all ranks, `reduced` the seconds in allreduce a step."""
-    rows, cores = [], os.cpu_count() or 1
+def findings(rates: Sequence[float], reduced: Sequence[float], size: float, config: Config) -> Findings:
+    """Returns the table.
+
+    Args:
+        rates: patches/s over all ranks, for each number of ranks.
+        reduced: seconds in allreduce a step.
+        size: bytes of a step's gradients.
+        config: which numbers of ranks, and what to project to.
+    """
+    rows, told, cores = [], [], len(os.sched_getaffinity(0))
     for ranks, rate, seconds in zip(config.ranks, rates, reduced):
-        marked = ", oversubscribed" if ranks > cores else ""
-        target = 0.9 if ranks == 2 and not marked else None
-        ratio = rate / (ranks * rates[0]) if ranks > 1 else None
-        rows.append(Row(f"{ranks} ranks{marked}", rate, "patches/s", ratio, "ideal" if ratio else "", target))
-        if ranks > 1:
-            rows.append(Row(f"{ranks} ranks: allreduce, waiting included", seconds, "s a step"))
+        marked = f", oversubscribed on {cores} cores" if ranks > cores else ", each pinned to its core"
+        if ranks == 1:
+            rows.append(Row("1 rank, pinned to a core", rate, "patches/s"))
+            continue
+        ratio, target = rate / (ranks * rates[0]), 0.9 if ranks == 2 <= cores else None
+        rows.append(Row(f"{ranks} ranks{marked}", rate, "patches/s", ratio, f"{ranks} times 1 rank", target))
+        step = ranks * config.batch / rate
+        rows.append(Row(f"{ranks} ranks: step", step, "s"))
+        rows.append(Row(f"{ranks} ranks: in allreduce", seconds, "s a step", seconds / step, "the step"))
+        told.append(_verdict(ranks, ratio, seconds / step))
+    rows.append(Row("gradients of a step", size / 1e6, "MB"))
     step = config.batch / rates[0]
-    future = projection(step, config.gradient_bytes, config.project_ranks, config.bandwidth, config.latency)
-    formula = "t / (t + 2 (R - 1) / R * bytes / bandwidth + 2 (R - 1) * latency), nothing overlapped"
-    told = f"Projection, not measured: {config.project_ranks} ranks at {future:.1%} = {formula}, t = {step:.3g} s."
-    return Findings(f"scaling: {config.model}, batch {config.batch} a rank", rows, [told])
+    future = projection(step, size, config.project_ranks, config.bandwidth, config.latency)
+    told.append(
+        f"Projection, not measured: {future:.1%} efficiency on {config.project_ranks} ranks"
+        " = t / (t + 2 (R - 1) / R * bytes / bandwidth + 2 (R - 1) * latency), nothing overlapped,"
+        f" with t = {step:.3g} s, {size:.3g} bytes, {config.bandwidth:g} bytes/s, {config.latency:g} s."
+    )
+    return Findings(f"scaling: {config.model}, float32, batch {config.batch} a rank", rows, told)
+
+
+def _verdict(ranks: int, efficiency: float, share: float) -> str:
+    if efficiency >= 0.9:
+        return f"{ranks} ranks are compute-bound: {efficiency:.0%} of ideal."
+    if share > 1 - efficiency:
+        return (
+            f"{ranks} ranks are communication-bound, allreduce is {share:.0%} of a step: larger --batch or"
+            " --accumulate, --fp16-allreduce, a faster network."
+        )
+    return (
+        f"{ranks} ranks at {efficiency:.0%} of ideal share cores, caches or memory:"
+        f" allreduce, {share:.0%} of a step, does not explain it."
+    )
+
+
+def _gradient_bytes(model: Name) -> float:
+    from .. import models
+    from ..bigearthnet import bands
+    from ..bigearthnet.nomenclature import BEN19
+    from ..models.spec import ModelSpec
+
+    standard = dict.fromkeys(bands.S2_BANDS, (0.0, 1.0))
+    spec = ModelSpec(model, bands.S2_BANDS, bands.S2_FEATURES, BEN19, standard)
+    return float(sum(4 * v.shape.num_elements() for v in models.build(spec).trainable_variables))
 
 
 def projection(step: float, size: float, ranks: int, bandwidth: float, latency: float) -> float:
@@ -84,9 +127,15 @@ def projection(step: float, size: float, ranks: int, bandwidth: float, latency: 
     return step / (step + reduce)
 
 
-def allreduce_seconds(events: Sequence[Any]) -> float:
-    """Returns the seconds in which any allreduce ran, of a Horovod timeline's events (times in microseconds)."""
+def allreduce_seconds(events: Sequence[Any], skip: int = 0) -> float:
+    """Returns the seconds in which any allreduce ran, of a Horovod timeline's events (times in microseconds).
+
+    Args:
+        events: as the timeline has them; the waiting of one rank for the other is in its NEGOTIATE phases, not here.
+        skip: allreduces of each tensor to leave out, from the first on.
+    """
     open_at: dict[Any, list[tuple[str, float]]] = {}
+    done: Counter[Any] = Counter()
     spans: list[tuple[float, float]] = []
     for event in events:
         if event.get("ph") == "B":
@@ -94,7 +143,9 @@ def allreduce_seconds(events: Sequence[Any]) -> float:
         elif event.get("ph") == "E" and open_at.get(event.get("pid")):
             name, start = open_at[event.get("pid")].pop()
             if name == "ALLREDUCE":
-                spans.append((start, event["ts"]))
+                done[event.get("pid")] += 1
+                if done[event.get("pid")] > skip:
+                    spans.append((start, event["ts"]))
     total, reached = 0.0, float("-inf")
     for start, end in sorted(spans):
         total += max(0.0, end - max(start, reached))
@@ -102,22 +153,25 @@ def allreduce_seconds(events: Sequence[Any]) -> float:
     return total / 1e6
 
 
-def _train(config: Config, launcher: str, ranks: int, data: Path, folder: Path) -> tuple[float, float]:
-    workdir, timeline = folder / f"run{ranks}", folder / f"timeline{ranks}.json"
+def _train(config: Config, launcher: str, ranks: int, folder: Path) -> tuple[float, float]:
+    """Returns patches/s over all ranks and seconds in allreduce a step, both without the first epoch."""
+    data, workdir, timeline = (folder / f"{name}{ranks}" for name in ("data", "run", "timeline"))
+    data.mkdir()
+    shards.write(data, config.batch * config.steps * ranks)
     fit = [sys.executable, "-m", "jeoparda_tf.fit", "--data", str(data), "--workdir", str(workdir)]
-    fit += ["--model", config.model, "--batch", str(config.batch), "--epochs", "2", "--shuffle-buffer", "64"]
+    fit += ["--model", config.model, "--batch", str(config.batch), "--epochs", str(1 + config.epochs)]
+    fit += ["--shuffle-buffer", "64"]
     command = [launcher, "--gloo", "-np", str(ranks), *fit]
-    core = min(os.sched_getaffinity(0))
     if ranks == 1:  # fit pins several ranks by itself
-        command = ["taskset", "-c", str(core), *fit]
+        command = ["taskset", "-c", str(min(os.sched_getaffinity(0))), *fit]
     environment = {**os.environ, "HOROVOD_TIMELINE": str(timeline)} if ranks > 1 else dict(os.environ)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise DataError(f"training on {ranks} ranks failed: {done.stderr[-500:]}")
     with (workdir / "history.csv").open() as file:
-        last = list(csv.DictReader(file))[-1]
+        rate = statistics.median(float(row["images_per_second"]) for row in list(csv.DictReader(file))[1:])
     if ranks == 1:
-        return float(last["images_per_second"]), 0.0
+        return rate, 0.0
     text = timeline.read_text().rstrip().rstrip(",")
     events = json.loads(text if text.endswith("]") else text + "]")
-    return float(last["images_per_second"]), allreduce_seconds(events) / int(last["step"])
+    return rate, allreduce_seconds(events, config.steps) / (config.steps * config.epochs)
