@@ -307,7 +307,7 @@ def read_json(path: str, files: Optional[PatchFiles] = None) -> dict[str, Any]:
     """
     try:
         if files is not None:
-            content = json.loads(files.read(Path(path).name))
+            content = json.loads(bytes(files.read(path.rpartition("/")[2])))
         else:
             with open(path, "rb") as file:  # noqa: PTH123 - called once a patch
                 content = json.loads(file.read())

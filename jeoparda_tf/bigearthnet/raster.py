@@ -23,8 +23,9 @@ LEAVE_OUT = "extract it again from the published archive, or leave such patches 
 # Do not list the folder of every file, do not look for .aux.xml beside it.
 _GDAL_OPTIONS = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED": "NO"}
 
+Bytes = Union[bytes, memoryview]
 # Reads one file, named or as its bytes, of (rows, columns) and dtype; raises RuntimeError or OSError where it cannot.
-ReadBand = Callable[["Union[str, bytes]", "tuple[int, ...]", str], np.ndarray]
+ReadBand = Callable[["Union[str, Bytes]", "tuple[int, ...]", str], np.ndarray]
 # Reads features of one folder, or of a patch in a .tar: (where, name, features) -> arrays by feature name.
 ReadPatch = Callable[["Union[str, PatchFiles]", str, Sequence[Feature]], "dict[str, np.ndarray]"]
 
@@ -61,22 +62,28 @@ def reader(name: str) -> ReadPatch:
     """
     chosen = choose(name)
     read_band = {"gdal": _gdal, "rasterio": _rasterio}[chosen]()
-    # gdal takes bytes faster than it seeks them in an archive; rasterio does not.
-    in_memory = chosen == "gdal"
+    in_memory = takes_bytes(chosen)
 
     def read_patch(
         folder: Union[str, PatchFiles], patch: str, features: Sequence[Feature]
     ) -> dict[str, np.ndarray]:
+        if in_memory and not isinstance(folder, str):
+            folder = folder.loaded()
         arrays = {}
         for feature in features:
             array = arrays[feature.name] = np.empty(feature.shape, feature.dtype)
             if not feature.bands:
-                array[...] = _checked(read_band, folder, patch, feature.name, feature, in_memory)
+                array[...] = _checked(read_band, folder, patch, feature.name, feature)
             for index, band in enumerate(feature.bands):
-                array[..., index] = _checked(read_band, folder, patch, band.name, feature, in_memory)
+                array[..., index] = _checked(read_band, folder, patch, band.name, feature)
         return arrays
 
     return read_patch
+
+
+def takes_bytes(name: str) -> bool:
+    """Whether a reader takes the bytes of files faster than it seeks them in an archive; rasterio does not."""
+    return name == "gdal"
 
 
 def file_of(folder: str, patch: str, band: str) -> str:
@@ -90,29 +97,30 @@ def _checked(
     patch: str,
     band: str,
     feature: Feature,
-    in_memory: bool,
 ) -> np.ndarray:
-    opened: Union[str, bytes]
-    if isinstance(where, str):
-        path = opened = file_of(where, patch, band)
-    else:
-        file = f"{patch}_{band}.tif"
-        path = where.told(file)
-        opened = where.read(file) if in_memory and file in where.places else where.path(file)
+    opened = file_of(where, patch, band) if isinstance(where, str) else where.opened(f"{patch}_{band}.tif")
     try:
         values = read_band(opened, feature.shape[:2], feature.dtype)
-    except _WrongFileError as error:
-        raise DataError(str(error), path=path, remedy=LEAVE_OUT) from None
-    except (RuntimeError, OSError) as error:
-        problem = f"cannot be read: {_one_line(error)}" if _exists(where, path) else "missing"
-        raise DataError(problem, path=path, remedy=LEAVE_OUT) from None
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise DataError("holds values that are not finite", path=path, remedy=LEAVE_OUT)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise _WrongFileError("holds values that are not finite")
+    except (_WrongFileError, RuntimeError, OSError) as error:
+        raise _told(error, where, patch, band) from None
     return values
 
 
-def _exists(where: Union[str, PatchFiles], path: str) -> bool:
-    return Path(path).exists() if isinstance(where, str) else Path(path).name in where.places
+def _told(error: Exception, where: Union[str, PatchFiles], patch: str, band: str) -> DataError:
+    """Returns the error to raise for one about a band's file."""
+    if isinstance(where, str):
+        path = file_of(where, patch, band)
+        there = Path(path).exists()
+    else:
+        path = where.told(f"{patch}_{band}.tif")
+        there = Path(path).name in where.places
+    if isinstance(error, _WrongFileError):
+        problem = str(error)
+    else:
+        problem = f"cannot be read: {_one_line(error)}" if there else "missing"
+    return DataError(problem, path=path, remedy=LEAVE_OUT)
 
 
 def _one_line(error: Exception) -> str:
@@ -139,8 +147,8 @@ def _gdal() -> ReadBand:
     names = {gdal.GDT_UInt16: "uint16", gdal.GDT_Float32: "float32"}
     memory = "/vsimem/band.tif"
 
-    def read(path: Union[str, bytes], size: tuple[int, ...], dtype: str) -> np.ndarray:
-        if isinstance(path, bytes):
+    def read(path: Union[str, Bytes], size: tuple[int, ...], dtype: str) -> np.ndarray:
+        if not isinstance(path, str):
             gdal.FileFromMemBuffer(memory, path)
             path = memory
         dataset = gdal.OpenEx(path, 0, ["GTiff"])
@@ -163,7 +171,7 @@ def _rasterio() -> ReadBand:
     anywhere = {"driver": "GTiff", "sharing": False, "GEOREF_SOURCES": "NONE"}
     warnings.simplefilter("ignore", NotGeoreferencedWarning)
 
-    def read(path: Union[str, bytes], size: tuple[int, ...], dtype: str) -> np.ndarray:
+    def read(path: Union[str, Bytes], size: tuple[int, ...], dtype: str) -> np.ndarray:
         with rasterio.Env(**_GDAL_OPTIONS), rasterio.open(path, **anywhere) as dataset:
             _expect(dataset.count, dataset.shape, dataset.dtypes[0], size, dtype)
             values = dataset.read(1)

@@ -6,11 +6,14 @@ long a member, and millions of members wait; it is asked about headers that are 
 
 from __future__ import annotations
 
+import os
 import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Optional
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
 
 from tfrecords_tools.errors import DataError
 
@@ -18,12 +21,17 @@ from .packed import Index
 
 BLOCK = 512
 _MEGABYTE = 1 << 20
+_AHEAD = 8 * _MEGABYTE
+_MANY = 4096
 _ADLER = 65_521
 _BACK = "pack it again from the published files, which holds none"
 AGAIN = "copy or download the archive again"
 # Members that tell of the next one (POSIX pax, GNU's long name), of all next ones, or of a link's long target.
 _PAX, _LONG_NAME, _IGNORED = (b"x", b"X"), b"L", (b"g", b"K")
+_EXTRA = (*_PAX, _LONG_NAME, *_IGNORED)
 _FILES, _FOLDER = (b"0", b"\0", b"7"), b"5"
+_MAGIC, _END = b"ustar", bytes(BLOCK)
+_NO_NAMES = ("", ".", "..")
 
 
 class Member(NamedTuple):
@@ -45,61 +53,158 @@ class Member(NamedTuple):
 
 
 def index(path: Path) -> Index:
-    """Lists a plain .tar's patches by one pass over its headers, seeking over the data.
+    """Lists a plain .tar's patches by one pass over its headers, leaving the data out.
 
     Raises:
         DataError: it is no tar, is cut off, or has a member that is a link, a device, or lies outside of it.
     """
-    found = Index(str(path), [str(path)])
+    found, headers = Index(str(path), [str(path)]), _Headers(path)
     try:
-        # No buffer: a header is one block, and the next one lies behind kilobytes of data.
         with path.open("rb", buffering=0) as file:
-            for member in members(file, path, path.stat().st_size):
-                found.add(member.folder, member.file, member.offset, member.size)
+            try:
+                for folder, name, offset, size in _places(file.fileno(), path, headers):
+                    found.add(folder, name, offset, size)
+            finally:
+                headers.check()  # a damaged one explains what went wrong behind it
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", path=path, remedy=AGAIN) from error
     return found.seal()
 
 
-def members(stream: BinaryIO, path: Path, end: Optional[int] = None) -> Iterator[Member]:
-    """Yields the files in folders of a tar, from its first header to its end.
+def members(stream: BinaryIO, path: Path) -> Iterator[Member]:
+    """Yields the files in folders of a tar that streams by, from its first header to its end.
 
     Args:
         stream: open at the first header.
         path: of the archive, for errors.
-        end: size of the archive; the data are then seeked over, otherwise read.
 
     Raises:
         DataError: it is no tar, is cut off or damaged, or has a member that is a link, a device, or lies outside of it.
     """
     position = 0
     told: dict[str, str] = {}
-    while (header := stream.read(BLOCK)) != bytes(BLOCK):
+    while (header := stream.read(BLOCK)) != _END:
         name, size, kind = _parse(header, position, path)
         position += BLOCK
-        padded = -(-size // BLOCK) * BLOCK
-        if kind in _PAX or kind == _LONG_NAME or kind in _IGNORED:
+        padded = _padded(size)
+        if kind in _EXTRA:
             told.update(_read_extra(stream.read(padded)[:size], kind, position, path))
             position += padded
             continue
         if told:
             name, size = told.get("path", name), int(told.get("size", size))
-            padded, told = -(-size // BLOCK) * BLOCK, {}
-        parts = [part for part in name.split("/") if part and part != "."]
-        _check(name, parts, kind, path)
-        data = b""
-        if end is None:
-            block = stream.read(padded)
-            data = block if len(block) == size else block[:size]
-        else:
-            stream.seek(padded, 1)
-        if len(data) < size if end is None else position + size > end:
+            padded, told = _padded(size), {}
+        folder, file = _place(name, kind, path)
+        block = stream.read(padded)
+        data = block if len(block) == size else block[:size]
+        if len(data) < size:
             raise DataError(f"cut off within {name}", path=path, remedy=AGAIN)
-        if kind != _FOLDER and name[-1] != "/" and len(parts) > 1:
-            yield Member(parts[-2], parts[-1], position, size, data)
+        if file:
+            yield Member(folder, file, position, size, data)
         position += padded
-    position += BLOCK
-    # An end in its middle, as of a download that left a hole, must not pass for the end.
+    _check_end(stream, position + BLOCK, path)
+
+
+def _places(file: int, path: Path, headers: _Headers) -> Iterator[tuple[str, str, int, int]]:
+    """Yields folder, name, offset and size of the files in folders of a tar; `headers` is to check what it takes.
+
+    Millions of headers are waited for, so only what is out of the ordinary is left to functions: a size seen for the
+    first time, another kind of tar or member, another folder than the last file's.
+    """
+    end, reader = os.fstat(file).st_size, _Reader(file, path)
+    position, base, block, span = 0, 0, b"", BLOCK
+    sizes: dict[bytes, int] = {}
+    told: dict[str, str] = {}
+    parent, folder = None, ""  # of the last file: what stands before its name in the archive; where it lies
+    while True:
+        at = position - base
+        if at + BLOCK > len(block):
+            block, base, at = reader.read(span, position), position, 0
+        header = block[at : at + BLOCK]
+        if header == _END:
+            break
+        field, kind = header[124:136], header[156:157]
+        size = sizes.get(field, -1)
+        if size < 0 or header[257:262] != _MAGIC:
+            name, size, kind = _parse(header, position, path)
+            sizes[field] = size
+        else:
+            headers.append(header, position)
+            name = _name(header)
+        position += BLOCK
+        if kind in _EXTRA:
+            payload = block[at + BLOCK : at + BLOCK + size]
+            payload = payload if len(payload) == size else os.pread(file, size, position)
+            told.update(_read_extra(payload, kind, position, path))
+            position += _padded(size)
+            span = 3 * BLOCK  # from now on with what it tells, and the header behind it
+            continue
+        if told:
+            name, size, told = told.get("path", name), int(told.get("size", size)), {}
+        if position + size > end:
+            raise DataError(f"cut off within {name}", path=path, remedy=AGAIN)
+        above, _, last = name.rpartition("/")
+        if above != parent or kind != b"0" or last in _NO_NAMES:
+            folder, found = _place(name, kind, path)
+            parent, last = (above if found and found == last else None), found
+        if last:
+            yield folder, last, position, size
+        position += (size + BLOCK - 1) // BLOCK * BLOCK
+    with open(file, "rb", buffering=0, closefd=False) as stream:
+        stream.seek(position + BLOCK)
+        _check_end(stream, position + BLOCK, path)
+
+
+class _Reader:
+    """Reads headers of a file, having the disk read ahead of them.
+
+    Each header would be waited for otherwise: too much data lie between them for the system to see a pattern.
+    """
+
+    def __init__(self, file: int, path: Path) -> None:
+        self._file, self._path, self._ahead = file, path, 0
+
+    def read(self, size: int, position: int) -> bytes:
+        """Returns as many bytes as asked for, or as there are; a whole block at least."""
+        if position >= self._ahead and hasattr(os, "posix_fadvise"):
+            self._ahead = position + _AHEAD
+            os.posix_fadvise(self._file, position, 2 * _AHEAD, os.POSIX_FADV_WILLNEED)
+        block = os.pread(self._file, size, position)
+        if len(block) < BLOCK:
+            _parse(block, position, self._path)
+        return block
+
+
+class _Headers:
+    """Headers whose checksums are checked many at once, several times faster than one by one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._headers: list[bytes] = []
+        self._positions: list[int] = []
+
+    def append(self, header: bytes, position: int) -> None:
+        self._headers.append(header)
+        self._positions.append(position)
+        if len(self._headers) >= _MANY:
+            self.check()
+
+    def check(self) -> None:
+        """Raises a DataError at the first that is damaged."""
+        blocks = np.frombuffer(b"".join(self._headers), np.uint8).reshape(-1, BLOCK)
+        stored = blocks[:, 148:156]
+        digits = stored[:, :6] - np.uint8(ord("0"))
+        # Most write six octal digits, NUL and a space. The sum takes the eight bytes that it stands in as spaces.
+        wanted = digits @ (8 ** np.arange(5, -1, -1)) + stored.sum(1) - 8 * ord(" ")
+        good = (wanted == blocks.sum(1)) & (digits < 8).all(1) & (stored[:, 6:] == (0, ord(" "))).all(1)
+        for index in np.flatnonzero(~good).tolist():
+            _parse(self._headers[index], self._positions[index], self._path)
+        self._headers.clear()
+        self._positions.clear()
+
+
+def _check_end(stream: BinaryIO, position: int, path: Path) -> None:
+    """An end in its middle, as of a download that left a hole, must not pass for the end."""
     while rest := stream.read(_MEGABYTE):
         if rest.strip(b"\0"):
             raise DataError(f"damaged: data after an end at byte {position:,}", path=path, remedy=AGAIN)
@@ -115,20 +220,25 @@ def _parse(header: bytes, position: int, path: Path) -> tuple[str, int, bytes]:
         # The low half of Adler-32 is one more than the sum of the bytes, modulo a prime. The sum that a header holds
         # takes the eight bytes that it stands in as spaces.
         wanted = (int(stored.strip(b" \0"), 8) + sum(stored) - 8 * 32 + 1) % _ADLER
-        if header[257:262] == b"ustar" and zlib.adler32(header) & 0xFFFF == wanted and header[124] < 128:
-            name = header[:100].partition(b"\0")[0]
-            if header[262] == 0 and header[345]:  # POSIX; GNU keeps times there
-                name = header[345:500].partition(b"\0")[0] + b"/" + name
-            size = int(header[124:136].strip(b" \0") or b"0", 8)
-            return name.decode("utf-8", "surrogateescape"), size, header[156:157]
+        if header[257:262] == _MAGIC and zlib.adler32(header) & 0xFFFF == wanted and header[124] < 128:
+            return _name(header), int(header[124:136].strip(b" \0") or b"0", 8), header[156:157]
     except ValueError:
         pass
     try:
         info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+        if info.size < 0:
+            raise tarfile.InvalidHeaderError("size")
     except tarfile.HeaderError as error:
         kind = "damaged" if position else "not a readable tar"
         raise DataError(f"{kind}: no header at byte {position:,}", path=path, remedy=AGAIN) from error
     return info.name, info.size, info.type
+
+
+def _name(header: bytes) -> str:
+    name = header[:100].partition(b"\0")[0]
+    if header[262] == 0 and header[345]:  # POSIX; GNU keeps times there
+        name = header[345:500].partition(b"\0")[0] + b"/" + name
+    return name.decode("utf-8", "surrogateescape")
 
 
 def _read_extra(payload: bytes, kind: bytes, position: int, path: Path) -> dict[str, str]:
@@ -144,19 +254,26 @@ def _read_extra(payload: bytes, kind: bytes, position: int, path: Path) -> dict[
             key, _, value = payload[len(digits) + 1 : int(digits) - 1].partition(b"=")
             told[key.decode()] = value.decode("utf-8", "surrogateescape")
             payload = payload[int(digits) :]
+        if not told.get("size", "0").isdecimal():
+            raise ValueError
         if any(key.startswith("GNU.sparse") for key in told):
             raise DataError(f"a sparse file at byte {position:,}", path=path, remedy=_BACK)
-        return {
-            key: str(int(value)) if key == "size" else value
-            for key, value in told.items()
-            if key in ("path", "size")
-        }
+        return {key: told[key] for key in ("path", "size") if key in told}
     except ValueError as error:
         raise DataError(f"damaged: no pax header at byte {position:,}", path=path, remedy=AGAIN) from error
 
 
-def _check(name: str, parts: list[str], kind: bytes, path: Path) -> None:
+def _place(name: str, kind: bytes, path: Path) -> tuple[str, str]:
+    """Returns the folder and name of a file, empty for a folder or what lies in none; checks that it may be taken."""
+    parts = [part for part in name.split("/") if part and part != "."]
     if name[:1] in ("/", "") or ".." in parts:
         raise DataError(f"member {name} lies outside of it", path=path, remedy=_BACK)
     if kind not in _FILES and kind != _FOLDER:
         raise DataError(f"member {name} is a link or a device", path=path, remedy=_BACK)
+    if kind == _FOLDER or name[-1] == "/" or len(parts) < 2:
+        return "", ""
+    return parts[-2], parts[-1]
+
+
+def _padded(size: int) -> int:
+    return (size + BLOCK - 1) // BLOCK * BLOCK

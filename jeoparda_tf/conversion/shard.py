@@ -152,6 +152,8 @@ def read_patch(setup: Setup, source: Source) -> Optional[Patch]:
         labels, arrays = tuberlin.read(source.record, source.name, setup.features, setup.nomenclature)
         return Patch(source.name, labels, arrays) if labels.any() else None
     archive, read = setup.archive, _reader(setup.reader)
+    if source.s2_files is not None and raster.takes_bytes(setup.reader):
+        source = source._replace(s2_files=source.s2_files.loaded())  # labels and bands, read at one go
     labels = _labels(setup, source)
     if not labels.any():
         return None
