@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import re
 import tarfile
 from pathlib import Path
 
@@ -121,6 +123,92 @@ def test_the_members_are_those_that_tarfile_finds(tmp_path: Path, form: int) -> 
     assert found == wanted
     index.write(tmp_path / "index.npz")
     assert dict(Index.load(tmp_path / "index.npz")) == dict(index)
+
+
+def _packed(path: Path, *names: str, kinds: bytes = b"", form: int = tarfile.GNU_FORMAT) -> Path:
+    """A tar of files that hold their own names, of kinds other than 0 where told."""
+    with tarfile.open(path, "w", format=form) as archive:
+        for number, name in enumerate(names):
+            member = tarfile.TarInfo(name)
+            member.size, member.type = len(name), kinds[number : number + 1] or tarfile.REGTYPE
+            archive.addfile(member, io.BytesIO(name.encode()))
+    return path
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize("top", ["", "./", "x/", f"{'y' * 60}/{'z' * 40}/"])
+def test_files_are_found_however_their_patches_alternate(tmp_path: Path, top: str, form: int) -> None:
+    patches = [f"S2A_{number}_{'p' * 20}" for number in (1, 11, 2)]
+    files = [f"{patch}/{patch}_{band}.tif" for band in ("B01", "B02") for patch in patches]
+    files += [f"{patches[0]}/{patches[1]}_B01.tif", f"{patches[0]}/B01.tif", f"{patches[1]}/{patches[1]}"]
+    index = tar.index(_packed(tmp_path / "x.tar", *(top + name for name in files), form=form))
+    found = {f"{patch}/{file}" for patch in index for file in index[patch].places}
+    assert found == set(files)
+    for name in files:
+        patch, file = name.split("/")
+        for held in (index[patch], index[patch].loaded()):
+            assert bytes(held.read(file)).decode() == top + name
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize(
+    "name", ["/{0}/{0}_B01.tif", "/x/{0}/{0}_B01.tif", "x/{0}/../{0}_B01.tif", "../{0}_B01.tif"]
+)
+def test_members_outside_are_refused_among_others(tmp_path: Path, name: str, form: int) -> None:
+    patch = "S2A_" + "p" * 60
+    others = [f"x/{patch}/{patch}_{band}.tif" for band in ("B01", "B02")]
+    wrong = name.format(patch)
+    path = _packed(tmp_path / "x.tar", *others, wrong, *others, form=form)
+    with pytest.raises(DataError, match=f"member {re.escape(wrong)} lies outside of it"):
+        tar.index(path)
+
+
+@pytest.mark.parametrize("kind", [b"1", b"2", b"3", b"4", b"6"])
+def test_links_and_devices_are_refused_among_others(tmp_path: Path, kind: bytes) -> None:
+    names = [f"x/a/a_{band}.tif" for band in ("B01", "B02", "B01")]
+    path = _packed(tmp_path / "x.tar", *names, kinds=b"00" + kind)
+    with pytest.raises(DataError, match=r"member x/a/a_B01\.tif is a link or a device"):
+        tar.index(path)
+
+
+@pytest.mark.parametrize(
+    "bit", [0, 99 * 8, 124 * 8 + 1, 135 * 8 - 7, 148 * 8, 156 * 8, 257 * 8, 345 * 8, 511 * 8]
+)
+def test_a_flipped_bit_in_any_header_is_found(tmp_path: Path, bit: int) -> None:
+    path = _packed(tmp_path / "x.tar", *(f"x/a/a_{band}.tif" for band in range(40)))
+    assert len(tar.index(path)["a"].places) == 40
+    data = bytearray(path.read_bytes())
+    for place in (0, 20 * 1024, 39 * 1024):
+        data[place + bit // 8] ^= 1 << bit % 8
+        path.write_bytes(data)
+        with pytest.raises(DataError, match=rf"no header at byte {place:,}($|\D)"):
+            tar.index(path)
+        data[place + bit // 8] ^= 1 << bit % 8
+
+
+def test_files_of_a_patch_far_apart_are_read_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, far = tmp_path / "x.tar", 5 << 20
+    with tarfile.open(path, "w") as archive:
+        for name, size in (("x/a/a_1.tif", 3), ("x/b/b_1.tif", far), ("x/a/a_2.tif", 4), ("x/a/a_3.tif", 5)):
+            member = tarfile.TarInfo(name)
+            member.size = size
+            archive.addfile(member, io.BytesIO(name[-5:-4].encode() * size))
+    sizes = []
+    read = os.pread
+    monkeypatch.setattr(
+        os, "pread", lambda file, size, offset: sizes.append(size) or read(file, size, offset)
+    )
+    index = tar.index(path)
+    sizes.clear()
+    contents = index["a"].loaded().contents
+    assert {file: bytes(data) for file, data in contents.items()} == {
+        "a_1.tif": b"111",
+        "a_2.tif": b"2222",
+        "a_3.tif": b"33333",
+    }
+    assert sum(sizes) == 12
 
 
 def test_a_member_that_comes_again_counts_as_if_extracted(tmp_path: Path) -> None:

@@ -128,23 +128,35 @@ class Index(Mapping[str, PatchFiles]):
         self._patches: dict[str, int] = {}
         self._suffixes: dict[str, int] = {}
         self._volume = array("H")  # by patch; what follows, by file
+        self._last = 0
         self._numbers = array("I")
         self._columns: tuple[Any, ...] = array("I"), array("Q"), array("Q")  # arrays of numpy once sealed
         self._starts = np.zeros(1, np.int64)
         # Most patches have the same files, so most share one tuple, which a job then takes along once.
         self._tuples: dict[tuple[int, ...], tuple[str, ...]] = {}
 
-    def add(self, patch: str, file: str, offset: int, size: int, volume: int = 0) -> None:
-        """Adds a file; one that is there already counts as it was added last, as if extracted."""
+    def add(self, patch: str, file: str, offset: int, size: int, volume: int = 0) -> int:
+        """Adds a file; one that is there already counts as it was added last, as if extracted.
+
+        Returns:
+            the number of what follows the patch's name in the file's.
+        """
         number = self._patches.get(patch)
         if number is None:
             number = self._patches[patch] = len(self._patches)
             self._volume.append(volume)
         # Files are named for their patch: what follows is one of a few. No name of a file has a slash.
         suffix = file[len(patch) :] if file.startswith(patch) else f"/{file}"
+        self._last = number
+        suffix_number = self._suffixes.setdefault(suffix, len(self._suffixes))
+        self.add_another(suffix_number, offset, size)
+        return suffix_number
+
+    def add_another(self, suffix: int, offset: int, size: int) -> None:
+        """Adds another file of the patch added to last, by the number of what follows the patch's name in its own."""
         suffixes, offsets, sizes = self._columns
-        self._numbers.append(number)
-        suffixes.append(self._suffixes.setdefault(suffix, len(self._suffixes)))
+        self._numbers.append(self._last)
+        suffixes.append(suffix)
         offsets.append(offset)
         sizes.append(size)
 
