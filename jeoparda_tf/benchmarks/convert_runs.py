@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import sys
 import time
 from concurrent.futures import Executor
@@ -16,7 +17,9 @@ from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
+from tfrecords_tools import manifest
 from tfrecords_tools.tfrecord import encode_example, frame
+from tfrecords_tools.verify import verify
 
 from ..bigearthnet import archive as archives
 from ..bigearthnet import bands, metadata, raster
@@ -25,9 +28,11 @@ from ..bigearthnet.nomenclature import NOMENCLATURES, multi_hot
 
 FILES, GDAL, RASTERIO = "plain open and read of the files", "gdal reading alone", "rasterio reading alone"
 WHOLE, WORKERS, TAR = "conversion, gdal", "conversion, gdal, all workers", "conversion, gdal, from a .tar"
-WHOLE_RASTERIO, PEERS = "conversion, rasterio", "peers' way"
-KINDS = (FILES, GDAL, RASTERIO, WHOLE, WORKERS, TAR, WHOLE_RASTERIO, PEERS)
-_SHARDS = 8  # a split: enough to keep workers busy until the end
+WHOLE_RASTERIO, PEERS, VERIFY = "conversion, rasterio", "peers' way", "verify, one worker"
+# Verify reads what the conversion before it has written.
+KINDS = (FILES, GDAL, RASTERIO, WHOLE, WORKERS, VERIFY, TAR, WHOLE_RASTERIO, PEERS)
+_SLOW = (RASTERIO, WHOLE_RASTERIO, PEERS)
+_SHARDS = 8  # a split: enough to keep workers busy until the end; each waits for the disk once
 _NOMENCLATURES = {"v1": "clc43", "v2": "ben19"}
 
 
@@ -38,17 +43,25 @@ class Work(NamedTuple):
         folder: an archive of the patches alone.
         tar: the same, packed.
         lists: folder of the split lists that name them.
+        few_lists: the same of a few of them, for the slow kinds.
         out: folder to write into.
-        names: of the patches.
+        names: of the patches; the few are the first of them.
+        few: how many those are.
         workers: of the kind that takes more than one.
     """
 
     folder: Path
     tar: Path
     lists: Path
+    few_lists: Path
     out: Path
     names: tuple[str, ...]
+    few: int
     workers: int
+
+    def names_of(self, kind: str) -> tuple[str, ...]:
+        """Returns the patches that a kind takes: rasterio would need minutes for all of them."""
+        return self.names[: self.few] if kind in _SLOW else self.names
 
 
 class Sample(NamedTuple):
@@ -67,6 +80,8 @@ def quiet() -> None:
 def alone(kind: str, work: Work) -> Sample:
     """Runs one kind of KINDS but WORKERS in this process."""
     _opened(work.folder)  # listing the folders is no part of reading
+    if kind != VERIFY:
+        shutil.rmtree(work.out, ignore_errors=True)
     return _timed(lambda: _RUNS[kind](work))
 
 
@@ -74,7 +89,8 @@ def in_parallel(work: Work, executor: Executor) -> Sample:
     """Runs WORKERS on worker processes that are there already."""
     from ..conversion.engine import Pool
 
-    return _timed(lambda: _convert(work, work.folder, "gdal", nullcontext(Pool(executor, 2 * work.workers))))
+    shutil.rmtree(work.out, ignore_errors=True)
+    return _timed(lambda: _convert(work, WORKERS, "gdal", nullcontext(Pool(executor, 2 * work.workers))))
 
 
 def _timed(go: Callable[[], Any]) -> Sample:
@@ -128,18 +144,27 @@ def _read_files(work: Work) -> None:
 
 def _read_bands(work: Work, reader: str) -> None:
     archive, read = _opened(work.folder), _reader(reader)
-    for name in work.names:
+    for name in work.names_of(GDAL if reader == "gdal" else RASTERIO):
         read(archive.s2_folder(name), name, bands.S2_FEATURES)
 
 
-def _convert(work: Work, source: Path, reader: Any, pool: Any = None) -> None:
+def _convert(work: Work, kind: str, reader: Any, pool: Any = None) -> None:
     from ..conversion.config import ConvertConfig
     from ..conversion.run import convert
 
-    config = ConvertConfig(
-        source, work.out, work.lists, shards=_SHARDS, reader=reader, workers=1, force=True
-    )  # fmt: skip
-    convert(config, pool)
+    source = work.tar if kind == TAR else work.folder
+    lists = work.few_lists if kind in _SLOW else work.lists
+    convert(ConvertConfig(source, work.out, lists, shards=_SHARDS, reader=reader, workers=1), pool)
+
+
+def written(work: Work) -> int:
+    """Returns the bytes of the shards that lie in the folder to write into."""
+    return sum(path.stat().st_size for path in work.out.glob("*.tfrecord"))
+
+
+def _verify(work: Work) -> None:
+    faults = verify(work.out, manifest.read(work.out))
+    assert not faults, faults[0]
 
 
 def _convert_as_peers(work: Work) -> None:
@@ -150,7 +175,7 @@ def _convert_as_peers(work: Work) -> None:
     table = metadata.read(archive) if archive.layout == "v2" else None
     classes = NOMENCLATURES[_NOMENCLATURES[archive.layout]]
     with work.out.with_name("peers.tfrecord").open("wb") as file:
-        for name in work.names:
+        for name in work.names_of(PEERS):
             values: dict[str, Any] = {"patch_name": name.encode()}
             for feature in bands.S2_FEATURES:
                 for band in feature.band_names:
@@ -168,8 +193,9 @@ _RUNS: dict[str, Callable[[Work], None]] = {
     FILES: _read_files,
     GDAL: lambda work: _read_bands(work, "gdal"),
     RASTERIO: lambda work: _read_bands(work, "rasterio"),
-    WHOLE: lambda work: _convert(work, work.folder, "gdal"),
-    TAR: lambda work: _convert(work, work.tar, "gdal"),
-    WHOLE_RASTERIO: lambda work: _convert(work, work.folder, "rasterio"),
+    WHOLE: lambda work: _convert(work, WHOLE, "gdal"),
+    VERIFY: _verify,
+    TAR: lambda work: _convert(work, TAR, "gdal"),
+    WHOLE_RASTERIO: lambda work: _convert(work, WHOLE_RASTERIO, "rasterio"),
     PEERS: _convert_as_peers,
 }
