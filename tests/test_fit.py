@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import random
@@ -265,6 +266,27 @@ def test_a_config_file_fills_flags_and_refuses_unknown_keys(tmp_path):
         cli.parse(FitConfig, "fit", "", argv)
 
 
+@pytest.mark.parametrize(
+    "given", [{}, {"init": "imagenet"}, {"init": "RUN", "superres": Path("S"), "stage": Path("D")}]
+)
+def test_config_json_of_a_run_is_a_config_file_of_the_same_settings(tmp_path, given):
+    from jeoparda_tf.training.config import FitConfig
+
+    config = FitConfig(data=Path("d"), workdir=tmp_path, **given)
+    (tmp_path / "config.json").write_text(config.to_json())
+    argv = ["--config", str(tmp_path / "config.json"), "--workdir", str(tmp_path)]
+    again = cli.parse(FitConfig, "fit", "", argv)
+    places = {
+        name: Path(getattr(config, name) or "").resolve() for name in ("data", "stage", "superres", "init")
+    }
+    for name, place in places.items():
+        if getattr(config, name) not in (None, "imagenet"):
+            assert getattr(again, name) in (place, str(place))
+    same = dict.fromkeys(places)
+    assert dataclasses.replace(again, **same) == dataclasses.replace(config, **same)
+    assert [getattr(again, n) is None for n in places] == [getattr(config, n) is None for n in places]
+
+
 def test_help_does_not_import_tensorflow():
     code = (
         "import atexit, sys; from jeoparda_tf import fit\n"
@@ -279,8 +301,6 @@ def test_help_does_not_import_tensorflow():
 
 
 def test_settings_out_of_range_are_named():
-    import dataclasses
-
     from jeoparda_tf.training.config import FitConfig, check
 
     good = FitConfig(data=Path("d"), workdir=Path("w"))

@@ -46,6 +46,7 @@ def facts(
         epochs += f"; best by validation macro F1: epoch {history['epoch'][best]:.0f}"
     rows = {
         "Model": f"{spec.name}, {spec.precision}",
+        "Weights at first": _init(config),
         "Bands": f"{len(spec.bands)}: {' '.join(spec.bands)}",
         "Trained on": spec.origin,
         "Evaluated on": f"{evaluation.split} split, {len(evaluation.labels):,} patches of {evaluation.data}",
@@ -61,6 +62,13 @@ def facts(
         ),
     }
     return [(what, value) for what, value in rows.items() if value]
+
+
+def _init(config: Mapping[str, Any]) -> str | None:
+    if not config.get("init"):
+        return None
+    frozen = ", all layers but the last left as they were" if config.get("freeze_backbone") else ""
+    return f"{config['init']}{frozen}"
 
 
 def _ranks(ranks: int | None, batch: int | None) -> str | None:

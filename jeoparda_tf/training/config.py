@@ -140,10 +140,9 @@ class FitConfig:
         """Everything but where the run is and how it was called, for `config.json`."""
         values = dataclasses.asdict(self)
         del values["workdir"], values["resume"]
-        values.update(data=str(self.data.resolve()), stage=str(self.stage or ""))
-        values["superres"] = str(self.superres.resolve()) if self.superres else ""
-        if self.init and self.init != "imagenet":
-            values["init"] = str(Path(self.init).resolve())
+        for name in ("data", "stage", "superres", "init"):
+            if values[name] is not None and values[name] != "imagenet":
+                values[name] = str(Path(values[name]).resolve())
         return json.dumps(values, indent=1) + "\n"
 
 
