@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from tfrecords_tools import cli
 from tfrecords_tools import manifest as manifests
-from tfrecords_tools.errors import DataError
+from tfrecords_tools.errors import DataError, UsageError
 
 from .training.superres_config import SuperResConfig, check
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 UNIT = "digital numbers: reflectance x 10,000"
 _SCORES = (("rmse", "RMSE", ".1f"), ("sre", "SRE, dB", ".2f"), ("uiq", "UIQ", ".4f"))
 _WAYS = ("bicubic", "superres")
+# How many processes a launcher has started: horovodrun, OpenMPI, srun.
+_SIZES = ("HOROVOD_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
 def superres(config: SuperResConfig) -> dict[str, Any]:
@@ -111,9 +114,17 @@ def table(result: dict[str, Any], split: str) -> Table:
     return made
 
 
+def _alone() -> None:
+    if any(int(os.environ.get(name) or 1) > 1 for name in _SIZES):
+        raise UsageError(
+            "super-resolution is trained in one process", remedy="start it without a launcher of ranks"
+        )
+
+
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Parses the flags, trains, scores, says where everything is and what comes next."""
     config = cli.parse(SuperResConfig, "python -m jeoparda_tf.superres", __doc__, argv)
+    cli.once(_alone)
     result = superres(config)
     console = cli.console()
     for split in result["splits"]:

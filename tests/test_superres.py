@@ -342,7 +342,7 @@ def refused(*flags: str, command=fit.main) -> str:
     return str(refusal.value)
 
 
-def test_what_does_not_fit_is_said(data, trained, run, tmp_path):
+def test_what_does_not_fit_is_said(data, trained, run, tmp_path, monkeypatch):
     into = ["--data", str(data), "--workdir", str(tmp_path / "a"), "--model", "tiny", "--batch", "8"]
     both = ["--upsample", "superres", "--superres", str(trained)]
     assert "go together" in refused(*into, "--upsample", "superres")
@@ -355,6 +355,9 @@ def test_what_does_not_fit_is_said(data, trained, run, tmp_path):
     flags = ["--data", str(tmp_path / "rgb"), "-o", str(tmp_path / "b")]
     assert "no band B05" in refused(*flags, command=front.main)
     assert "--steps is 0" in refused(*flags, "--steps", "0", command=front.main)
+    with monkeypatch.context() as launched:
+        launched.setenv("HOROVOD_SIZE", "2")
+        assert "in one process" in refused(*flags, command=front.main)
     spoiled = json.loads((trained / "superres.json").read_text())
     shutil.copytree(trained, tmp_path / "others")
     (tmp_path / "others" / "superres.json").write_text(json.dumps({**spoiled, "origin": "elsewhere"}))

@@ -59,9 +59,10 @@ def draw(networks: Mapping[int, Network], directory: Path, manifest: Manifest, s
     rows += [_full(networks[20], patch, _ZOOM), _full(networks[60], patch, 1.0)]
     change = 100 * gains[chosen]
     direction = "lower" if change >= 0 else "higher"
+    among = f", of the first {len(gains)} the one of median gain over bicubic" if len(gains) > 1 else ""
     note = (
-        f"Record {chosen} of {split}, {manifest.origin}: of the first {len(gains)} the one of median gain over bicubic "
-        f"(RMSE of the 20 m bands {abs(change):.0f} % {direction}). Contrast: 2nd to 98th percentile of what was "
+        f"Record {chosen} of {split}, {manifest.origin}{among}: RMSE of the 20 m bands {abs(change):.0f} % "
+        f"{direction} than bicubic's. Contrast: 2nd to 98th percentile of what was "
         "measured, the same along a row but for RGB."
     )
     figure = _figure(rows, note)

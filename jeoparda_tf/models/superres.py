@@ -1,4 +1,4 @@
-"""Super-resolution to 10 m in the manner of DSen2 (Lanaras et al. 2018, ISPRS J., doi:10.1016/j.isprsjprs.2018.09.018).
+"""Super-resolution to 10 m in the manner of DSen2 (Lanaras et al. 2018, arXiv:1803.04271).
 
 A convolutional network sees the finer bands beside the bicubically enlarged coarse ones and gives what is missing in
 these: one network for 20 m bands with those of 10 m as guides, one for 60 m bands with 10 and 20 m. As there:
