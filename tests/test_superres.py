@@ -366,6 +366,17 @@ def test_what_does_not_fit_is_said(data, trained, run, tmp_path, monkeypatch):
     assert "not the super-resolution networks" in refused(*again, "--superres", str(tmp_path / "others"))
 
 
+def test_damaged_shards_are_named(data, trained, tmp_path):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(data, damaged)
+    shard = next(damaged.glob("test-*.tfrecord"))
+    content = bytearray(shard.read_bytes())
+    content[5000] ^= 1
+    shard.write_bytes(content)
+    flags = ["--data", str(damaged), "-o", str(trained), "--evaluate", "--splits", "test"]
+    assert f"tfrecords_tools.verify {damaged}" in refused(*flags, command=front.main)
+
+
 def test_help_does_not_wait_for_tensorflow():
     script = (
         "import sys\nfrom jeoparda_tf import superres\n"

@@ -124,7 +124,10 @@ def load(layers: Sequence[Any], spec: SuperRes, path: Path) -> None:
         raise DataError(f"cannot be read: {error.strerror}", path=path, remedy=remedy) from error
     if hashlib.sha256(content).hexdigest() != spec.sha256:
         raise DataError("has changed since it was written (SHA-256)", path=path, remedy=remedy)
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        for layer in layers:
-            if layer.name.startswith(PREFIX) and isinstance(layer, tf.keras.layers.Conv2D):
-                layer.set_weights([arrays[f"{layer.name}/kernel"], arrays[f"{layer.name}/bias"]])
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            for layer in layers:
+                if layer.name.startswith(PREFIX) and isinstance(layer, tf.keras.layers.Conv2D):
+                    layer.set_weights([arrays[f"{layer.name}/kernel"], arrays[f"{layer.name}/bias"]])
+    except (KeyError, ValueError) as error:
+        raise DataError(f"not the weights of these networks: {error}", path=path, remedy=remedy) from error

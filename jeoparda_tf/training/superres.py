@@ -77,15 +77,16 @@ def train(config: SuperResConfig) -> tuple[SuperRes, Networks]:
     try:
         config.workdir.mkdir(parents=True, exist_ok=True)
         with locks.held(config.workdir / workdir.LOCK, "another run"), policy(config.precision):
-            run = _prepare(config, manifest, spec)
-            with preemption.requests() as request:
-                _steps(run, request)
-            return _write(run, spec), run.networks
+            return _train(config, manifest, spec)
     except OSError as error:
         raise DataError(f"cannot be written: {error.strerror or error}", path=config.workdir) from error
-    except tf.errors.OpError as error:
-        remedy = f"`python -m tfrecords_tools.verify {config.data}` finds damaged shards; then run again with --resume"
-        raise DataError(str(error.message), path=config.data, remedy=remedy) from error
+
+
+def _train(config: SuperResConfig, manifest: Manifest, spec: SuperRes) -> tuple[SuperRes, Networks]:
+    run = _prepare(config, manifest, spec)
+    with reading(config), preemption.requests() as request:
+        _steps(run, request)
+    return _write(run, spec), run.networks
 
 
 def spec_for(manifest: Manifest, config: SuperResConfig) -> SuperRes:
@@ -155,6 +156,18 @@ def policy(precision: str) -> Iterator[None]:
         yield
     finally:
         tf.keras.mixed_precision.set_global_policy(before)
+
+
+@contextmanager
+def reading(config: SuperResConfig) -> Iterator[None]:
+    """Raises a DataError where TensorFlow cannot read the shards in the block."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        remedy = f"`python -m tfrecords_tools.verify {config.data}` finds damaged shards; then run again with --resume"
+        raise DataError(
+            f"a record cannot be read: {error.message}", path=config.data, remedy=remedy
+        ) from error
 
 
 def by_distance(spec: SuperRes, arrays: dict[str, Any]) -> dict[int, Any]:
@@ -341,7 +354,7 @@ def score(
         the scores, bands in the order of their feature, and the number of patches.
 
     Raises:
-        DataError: the data is not as the networks take it.
+        DataError: the data is not as the networks take it, or damaged.
     """
     for feature in spec.features:
         if feature not in manifest.features:
@@ -353,18 +366,19 @@ def score(
     dataset = pipeline.for_evaluation(config.data, manifest, split, spec.features, batch=_BATCH)
     seen, many = 0, min(config.score_patches, manifest.splits[split].records)
     bar = tqdm(total=many, desc=f"scoring {split}", unit="patch", disable=None, leave=False)
-    for arrays, _, valid in dataset:
-        kept = min(int(valid.numpy().sum()), many - seen)
-        for gsd, network in networks.items():
-            truth, *images = (
-                part.numpy()[:kept] for part in at_known_scale(network, by_distance(spec, arrays))
-            )
-            for way, image in zip(("bicubic", "superres"), images):
-                sums[gsd][way].add(truth, image)
-        seen += kept
-        bar.update(kept)
-        if seen == many:
-            break
+    with reading(config):
+        for arrays, _, valid in dataset:
+            kept = min(int(valid.numpy().sum()), many - seen)
+            for gsd, network in networks.items():
+                truth, *images = (
+                    part.numpy()[:kept] for part in at_known_scale(network, by_distance(spec, arrays))
+                )
+                for way, image in zip(("bicubic", "superres"), images):
+                    sums[gsd][way].add(truth, image)
+            seen += kept
+            bar.update(kept)
+            if seen == many:
+                break
     bar.close()
     return {gsd: {way: both[way].result() for way in both} for gsd, both in sums.items()}, seen
 
