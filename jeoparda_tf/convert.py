@@ -6,11 +6,16 @@ An interrupted conversion is continued by the same command, to the same bytes.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from typing import Optional
 
 from jeoparda_tf.conversion.config import ConvertConfig
 from tfrecords_tools import cli
+
+# Seconds. mpirun, told to stop, kills all ranks one second after it has told them; one that ends by itself with a code
+# other than 0 just then can leave mpirun hanging (seen with Open MPI 4.1).
+_GRACE = 3.0
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -28,7 +33,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         outcome = convert(config)
     except KeyboardInterrupt as stop:
         how = str(stop) or "the same command continues with the shards that are missing"
-        print(f"\nstopped; {how}", file=sys.stderr)
+        print(f"\nstopped; {how}", file=sys.stderr, flush=True)
+        if config.executor == "mpi":
+            time.sleep(_GRACE)
         return 130
     print_summary(outcome, config)
     return 0

@@ -126,10 +126,11 @@ def _nothing_half_done(out: Path) -> None:
 def test_mpi_stopped_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     need_module("mpi4py")
     need_engine("mpirun")
-    root, out = write_long(tmp_path, 5 * PATCHES), tmp_path / "out"
+    # Long: mpirun sends all ranks SIGTERM after a second, and SIGKILL after another.
+    root, out = write_long(tmp_path, 16 * PATCHES), tmp_path / "out"
     process = start(root, out, mpi=True)
     wait_for(out, "*.tmp", process)
-    process.send_signal(number)  # mpirun sends all ranks SIGTERM, and SIGKILL a second later
+    process.send_signal(number)
     children = children_of(process)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode != 0
@@ -137,9 +138,8 @@ def test_mpi_stopped_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     assert "Traceback" not in printed
     assert not left_alone(children)
     _nothing_half_done(out)
-    status, printed = run(root, out, mpi=True)
-    assert status == 0, printed
-    convert(v1_config(root, tmp_path / "whole", shards=SHARDS))
+    for directory in (out, tmp_path / "whole"):
+        convert(v1_config(root, directory, shards=SHARDS))
     assert hashes(out) == hashes(tmp_path / "whole")
 
 

@@ -104,32 +104,41 @@ def mpi_futures() -> Any:
     return futures
 
 
-@contextmanager
-def mpi() -> Iterator[Pool]:
-    """A pool of all ranks of `mpirun` but this one, which hands out the jobs.
+class Ranks(Executor):
+    """Hands jobs to MPI's ranks, where signals can end them."""
 
-    An error inside the block lets the other ranks finish the shards they are at: MPI cannot stop one of them. SIGINT
-    and SIGTERM, which launchers send to all ranks and soon follow with SIGKILL, end those shards at once.
+    def __init__(self, executor: Any) -> None:
+        self._executor = executor
+        self._handed_out: list[Future[Any]] = []
+        self.count: int = executor.num_workers  # waits for them to start
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = self._executor.submit(_stoppable, fn, *args, **kwargs)
+        self._handed_out = [*(other for other in self._handed_out if not other.done()), future]
+        return future
+
+    @contextmanager
+    def pool(self) -> Iterator[Pool]:
+        """All of them. An error inside lets them finish the shards they are at: MPI cannot stop one of them."""
+        try:
+            yield Pool(self, 2 * self.count)
+        except BaseException:
+            wait([future for future in self._handed_out if not future.cancel()])
+            raise
+
+
+@contextmanager
+def mpi() -> Iterator[Ranks]:
+    """All ranks of `mpirun` but this one, which hands out the jobs.
+
+    To be entered before anything that takes long: SIGINT and SIGTERM, which launchers send to all ranks and soon follow
+    with SIGKILL, end jobs at once inside the block, and no rank, so that the first one can tell how to go on.
 
     Raises:
         UsageError: as `mpi_futures`.
     """
     with mpi_futures().MPIPoolExecutor(main=False, initializer=_start_rank) as executor:
-        try:
-            yield Pool(_Ranks(executor), 2 * executor.num_workers)
-        except BaseException:
-            executor.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-class _Ranks(Executor):
-    """Hands jobs to MPI's ranks, where signals can end them."""
-
-    def __init__(self, executor: Executor) -> None:
-        self._executor = executor
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        return self._executor.submit(_stoppable, fn, *args, **kwargs)
+        yield Ranks(executor)
 
 
 class _Signals:

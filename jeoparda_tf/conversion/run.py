@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -105,15 +105,15 @@ def convert(config: ConvertConfig, pool: Optional[AbstractContextManager[Pool]] 
         DataError: a patch is faulty (unless these are skipped), or the disk is full.
         KeyboardInterrupt: SIGINT or SIGTERM came; the same call continues.
     """
-    with stopping_on_sigterm():
+    with stopping_on_sigterm(), ExitStack() as stack:
+        if config.executor == "mpi" and pool is None:
+            pool = stack.enter_context(engine.mpi()).pool()
         return _convert(config, pool)
 
 
 def _convert(config: ConvertConfig, pool: Optional[AbstractContextManager[Pool]]) -> Outcome:
     workers, task = worker_count(config), tasks.parse(config.task)
     _check_task(config)
-    if config.executor == "mpi":
-        engine.mpi_futures()  # before planning, which takes a while
     output = Output(config.out)
     if (before := _done_before(config)) is not None:
         return before
@@ -131,8 +131,7 @@ def _convert(config: ConvertConfig, pool: Optional[AbstractContextManager[Pool]]
         if config.finish:
             _check_complete(planned, output)
         if pool is None:
-            own = engine.processes(max(1, min(workers, len(share))))
-            pool = engine.mpi() if config.executor == "mpi" else own
+            pool = engine.processes(max(1, min(workers, len(share))))
         results = _convert_shards(planned, share, output, pool)
         if task:
             return Outcome(archive, None, already=False, shards=len(share))
