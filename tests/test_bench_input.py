@@ -16,11 +16,13 @@ pytestmark = pytest.mark.tensorflow
 
 def test_ratios_and_verdict():
     rates = {bench_input.OURS: 2000.0, bench_input.LIMIT: 5000.0, bench_input.PEER: 400.0}
+    rates |= {bench_input.NOT_MIXED: 2500.0, bench_input.NOT_TURNED: 4000.0}
     found = bench_input.findings(rates, [100.0, 200.0, 250.0], bench_input.Config())
     assert [(row.ratio, row.reached) for row in found.rows] == [
-        (None, None), (0.4, False), (None, None), (5.0, True), (1.25, None)
+        (None, None), (0.4, False), (None, None), (5.0, True), (None, None), (None, None), (1.25, None)
     ]  # fmt: skip
-    assert "500 us, reading is 200 us" in found.verdict[1]
+    told = "500 us of CPU, reading takes 200, shuffling and parsing 50, turning 150, mixup 100."
+    assert told in found.verdict[1]
     assert found.verdict[2] == "Memory has grown by 25% since epoch 2."
 
 

@@ -22,8 +22,10 @@ from tfrecords_tools.errors import UsageError
 
 from .report import Findings, Row, show
 
-OURS, LIMIT, PEER = (
+OURS, NOT_MIXED, NOT_TURNED, LIMIT, PEER = (
     "full training pipeline",
+    "the same without mixup",
+    "the same without turning either",
     "raw records, batched, unparsed",
     "int64 lists, record by record",
 )
@@ -67,6 +69,8 @@ def measure(config: Config, folder: Path) -> Findings:
     steps = config.patches // written * written // config.batch
     kinds: dict[str, Callable[[int], Any]] = {
         OURS: lambda epoch: _ours(folder, config, epoch),
+        NOT_MIXED: lambda epoch: _ours(folder, config, epoch, mixup=False),
+        NOT_TURNED: lambda epoch: _ours(folder, config, epoch, mixup=False, flips=False),
         LIMIT: lambda epoch: pipeline.open_shard(files).batch(config.batch, True),
         PEER: lambda epoch: _peer(published, config),
     }
@@ -95,12 +99,18 @@ def findings(rates: Mapping[str, float], memory: Sequence[float], config: Config
         Row(OURS, ours, _UNIT, ours / limit, "raw records", 0.5),
         Row(PEER, peer, _UNIT),
         Row(OURS, ours, _UNIT, ours / peer, "int64 lists", 4.0),
+        Row(NOT_MIXED, rates[NOT_MIXED], _UNIT),
+        Row(NOT_TURNED, rates[NOT_TURNED], _UNIT),
         Row(f"memory after epoch {len(memory)}", memory[-1], "MB", memory[-1] / settled, "epoch 2"),
     ]
+    micros = [1e6 / rates[kind] for kind in (LIMIT, NOT_TURNED, NOT_MIXED, OURS)]
+    parts = ("shuffling and parsing", "turning", "mixup")
+    added = [f"{what} {end - begin:.0f}" for what, begin, end in zip(parts, micros, micros[1:])]
+    spent = ", ".join([f"reading takes {micros[0]:.0f}", *added])
     grown = memory[-1] / settled - 1
     verdict = [
         f"One core feeds {ours:,.0f} patches/s: training that takes fewer a core is not input-bound.",
-        f"Of a patch's {1e6 / ours:.0f} us, reading is {1e6 / limit:.0f} us; the rest is order, parsing, augmentation.",
+        f"Of a patch's {1e6 / ours:.0f} us of CPU, {spent}.",
         "Memory is flat." if grown < 0.05 else f"Memory has grown by {grown:.0%} since epoch 2.",
     ]
     title = f"input: {config.patches} patches of 12 bands, batch {config.batch}, mixup {config.mixup:g}"
@@ -183,13 +193,13 @@ def read_several_times(folder: Path, copies: int) -> Any:
     return dataclasses.replace(manifest, splits={"train": manifests.Split(train.shards * copies, counts)})
 
 
-def _ours(folder: Path, config: Config, epoch: int) -> Any:
+def _ours(folder: Path, config: Config, epoch: int, *, mixup: bool = True, flips: bool = True) -> Any:
     from ..input import pipeline
 
     manifest = read_several_times(folder, max(1, config.patches // _WRITTEN))
     return pipeline.for_training(
-        folder, manifest, manifest.features, batch=config.batch, epoch=epoch, seed=0, mixup=config.mixup,
-        shuffle_buffer=config.shuffle_buffer,
+        folder, manifest, manifest.features, batch=config.batch, epoch=epoch, seed=0, flips=flips,
+        mixup=config.mixup if mixup else 0.0, shuffle_buffer=config.shuffle_buffer,
     )  # fmt: skip
 
 
