@@ -44,31 +44,13 @@ def make(
             objective = optimizer.get_scaled_loss(total) if scaled else total
         return total, tape.gradient(objective, variables)
 
-    def mean_gradients(inputs: Any, labels: Any) -> tuple[Any, list[Any]]:
-        """Goes through the batches one after the other: the memory is that of one of them."""
-
-        def cut(array: Any) -> Any:
-            return tf.reshape(array, [accumulate, -1, *array.shape[1:]])
-
-        parts, part_labels = tf.nest.map_structure(cut, inputs), cut(labels)
-
-        def add(number: Any, total: Any, sums: list[Any]) -> tuple[Any, Any, list[Any]]:
-            part = tf.nest.map_structure(lambda array: array[number], parts)
-            value, gradients = batch_gradients(part, part_labels[number])
-            return number + 1, total + value, [s + g for s, g in zip(sums, gradients)]
-
-        zeros = [tf.zeros(v.shape, v.dtype) for v in variables]
-        _, total, sums = tf.while_loop(
-            lambda number, *_: number < accumulate,
-            add,
-            (0, tf.zeros_like(loss_sum), zeros),
-            parallel_iterations=1,
-        )
-        return total / accumulate, [s / accumulate for s in sums]
-
     @tf.function(reduce_retracing=True)
     def step(inputs: Any, labels: Any) -> None:
-        total, gradients = (batch_gradients if accumulate == 1 else mean_gradients)(inputs, labels)
+        if accumulate == 1:
+            total, gradients = batch_gradients(inputs, labels)
+        else:
+            zeros = tf.zeros_like(loss_sum), [tf.zeros(v.shape, v.dtype) for v in variables]
+            total, gradients = _mean_over_batches(batch_gradients, zeros, inputs, labels, accumulate)
         gradients = distributed.mean_gradients(gradients, fp16_allreduce)
         if scaled:
             gradients = optimizer.get_unscaled_gradients(gradients)
@@ -76,6 +58,31 @@ def make(
         loss_sum.assign_add(total)
 
     return step
+
+
+def _mean_over_batches(
+    batch_gradients: Callable[[Any, Any], tuple[Any, list[Any]]],
+    zeros: tuple[Any, list[Any]],
+    inputs: Any,
+    labels: Any,
+    batches: int,
+) -> tuple[Any, list[Any]]:
+    """Goes through the batches one after the other: the memory is that of one of them."""
+
+    def cut(array: Any) -> Any:
+        return tf.reshape(array, [batches, -1, *array.shape[1:]])
+
+    parts, part_labels = tf.nest.map_structure(cut, inputs), cut(labels)
+
+    def add(number: Any, total: Any, sums: list[Any]) -> tuple[Any, Any, list[Any]]:
+        part = tf.nest.map_structure(lambda array: array[number], parts)
+        value, gradients = batch_gradients(part, part_labels[number])
+        return number + 1, total + value, [s + g for s, g in zip(sums, gradients)]
+
+    _, total, sums = tf.while_loop(
+        lambda number, *_: number < batches, add, (0, *zeros), parallel_iterations=1
+    )
+    return total / batches, [s / batches for s in sums]
 
 
 def create_slots(optimizer: Any, variables: list[Any]) -> None:
