@@ -44,8 +44,8 @@ class Config:
         ("resnet50", "shallow"),
         nargs="+",
     )
-    batch: int = option("patches of one step", 16)
-    steps: int = option("timed together", 3)
+    batch: int = option("patches of one step", 32)
+    steps: int = option("timed together", 2)
     repetitions: int = option("timings of each kind, in turn; the median counts", 4)
     xla: bool = option("measure XLA auto-clustering, which compiles for long", True)
     json: Optional[Path] = option("file for the figures", None)
