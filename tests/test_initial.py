@@ -289,7 +289,7 @@ def test_ranks_begin_alike_and_going_on_asks_for_the_first_weights_no_more(sourc
     assert again.returncode == 0, again.stderr
     assert (again.stdout.count("begins with"), again.stdout.count("resuming at step 2")) == (0, 1)
     assert (tmp_path / "run" / workdir.INIT).read_bytes() == kept
-    lost = fit(tmp_path / "shards", tmp_path / "lost", *flags, ranks=2)
+    lost = fit(tmp_path / "shards", tmp_path / "lost", *flags, "--resume", ranks=2)
     assert lost.returncode != 0
     assert [line for line in lost.stderr.splitlines() if "no such run or file" in line and "error" in line]
     assert not (tmp_path / "lost").exists()

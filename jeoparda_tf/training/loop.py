@@ -131,7 +131,8 @@ def _prepare(config: FitConfig, open_files: ExitStack) -> Run:
         l2=0.0 if config.freeze_backbone else config.l2,  # of weights that stay it is a constant
         dropout=config.dropout, precision=config.precision, seed=config.seed * 65_537 + distributed.rank(),
     )  # fmt: skip
-    if config.init and not config.resume and distributed.rank() == 0:
+    begun = config.resume and bool(checkpoints.all_of(config.workdir / workdir.CHECKPOINTS))
+    if config.init and not begun and distributed.rank() == 0:
         initial.check(config.init, spec)
     _open_workdir(config, spec, size, open_files)
     model = models.build(spec)
