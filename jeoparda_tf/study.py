@@ -45,6 +45,9 @@ class StudyConfig:
     from_eurosat: Optional[Path] = option(
         "instead: tar or folder of EuroSAT's RGB images; mosaics of them are made and converted in OUT", None
     )
+    rows: tuple[str, ...] = option(
+        "train these rows only, and compare all that are done by then; the default is all", (), nargs="+"
+    )
     launcher: str = option("what to put before `fit` and `evaluate`, as 'horovodrun -np 2'", "")
     speed: bool = option(
         "train each row for two epochs more, with nothing else on the machine, and take images/s from there",
@@ -66,13 +69,18 @@ def study(config: StudyConfig) -> Path:
     table = studies.read(config.table)
     if (config.data is None) == (config.from_eurosat is None):
         raise UsageError("give either --data or --from-eurosat")
+    unknown = set(config.rows) - {row.name for row in table.rows}
+    if unknown:
+        raise UsageError(f"no row {', '.join(sorted(unknown))}", path=config.table)
+    chosen = [row for row in table.rows if not config.rows or row.name in config.rows]
     for row in table.rows:
         _write_settings(config.out, row)
     whole, train = _data(config, table)
     for row, seed in table.runs:
-        _run(config, row, seed, whole, train)
+        if row in chosen:
+            _run(config, row, seed, whole, train)
     if config.speed:
-        for row in table.rows:
+        for row in chosen:
             _measure_speed(config, row, train)
     _compare(config.out, table)
     return config.out
@@ -202,11 +210,17 @@ def _call(command: str, *flags: Any, package: str = "jeoparda_tf", launcher: Seq
         raise PeerError(code if code > 0 else 128 - code)
 
 
+def _scored(folder: Path, row: Row) -> bool:
+    names = ["test.json", *([] if row.masks is None else ["test-masks.json", "test-masks-fine-tuned.json"])]
+    return all((folder / results.FOLDER / name).is_file() for name in names)
+
+
 def _compare(out: Path, table: Study) -> None:
     """Prints the table; writes it as JSON and Markdown, and the pictures."""
     from .figures import study as figures
 
     runs = [(row, seed, run_folder(out, row, seed)) for row, seed in table.runs]
+    runs = [run for run in runs if _scored(run[2], run[0])]
     found = figures.collect(table, runs, {row.name: out / SPEED / row.name for row in table.rows})
     cli.console().print(figures.table(found))
     pictures: Mapping[str, Any] = figures.draw(found)

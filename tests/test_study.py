@@ -49,6 +49,10 @@ class Calls:
         return [command[0] for command in self.commands]
 
 
+def _flags(folder: Path) -> list[str]:
+    return [str(folder / "table.yaml"), str(folder / "out"), "--from-eurosat", str(folder / "images")]
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     """Folder of a finished study, and its commands."""
@@ -58,12 +62,12 @@ def done(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         calls = Calls()
         patch.setattr(study, "_call", calls)
+        study.main([*_flags(folder), "--rows", "adam"])
+        part = json.loads((folder / "out" / "results.json").read_text())
+        assert [run["row"] for run in part["runs"]] == ["adam"]
+        assert "2 of 3 runs are not done yet." in part["conditions"]
         study.main(_flags(folder))
     return folder, calls
-
-
-def _flags(folder: Path) -> list[str]:
-    return [str(folder / "table.yaml"), str(folder / "out"), "--from-eurosat", str(folder / "images")]
 
 
 @pytest.mark.tensorflow
@@ -71,6 +75,7 @@ def test_figures_of_the_table_are_those_of_the_evaluations(done):
     out = done[0] / "out"
     found = json.loads((out / "results.json").read_text())
     assert [(run["row"], run["seed"]) for run in found["runs"]] == [("plain", 0), ("plain", 1), ("adam", 0)]
+    assert not any("not done yet" in condition for condition in found["conditions"])
     for run in found["runs"]:
         folder = out / "runs" / f"{run['row']}-seed{run['seed']}"
         evaluated = json.loads((folder / "evaluation" / "test.json").read_text())
@@ -171,6 +176,9 @@ def test_wrong_settings_are_refused_before_anything_runs(tmp_path, monkeypatch):
     path.write_text("rows: {bad: {model: resnet19}}")
     with pytest.raises(UsageError, match="resnet19"):
         study.main([str(path), str(tmp_path / "out"), "--data", "shards"])
+    path.write_text("rows: {good: {}}")
+    with pytest.raises(UsageError, match="no row best"):
+        study.main([str(path), str(tmp_path / "out"), "--data", "shards", "--rows", "good", "best"])
     with pytest.raises(UsageError, match="either --data or --from-eurosat"):
         study.main([str(path), str(tmp_path / "out")])
     assert not calls.commands

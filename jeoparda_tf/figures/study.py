@@ -92,7 +92,7 @@ def collect(study: Study, found: Sequence[tuple[Row, int, Path]], speeds: Mappin
     Args:
         study: the table.
         found: row, seed and workdir of each run.
-        speeds: workdirs of runs for speed by row; what is not there is left out.
+        speeds: workdirs of the runs for speed by row, whether they are there or not.
 
     Raises:
         UsageError: a run was not evaluated.
@@ -100,6 +100,8 @@ def collect(study: Study, found: Sequence[tuple[Row, int, Path]], speeds: Mappin
     """
     order = [row.name for row in study.rows]
     sorted_runs = sorted(found, key=lambda run: (order.index(run[0].name), run[1]))
+    # All or none: rates of a quiet machine and of a busy one do not compare.
+    measured = all(speeds[row.name].is_dir() for row, _, _ in found)
     parameters: dict[str, int] = {}
     out = []
     for row, seed, path in sorted_runs:
@@ -108,13 +110,12 @@ def collect(study: Study, found: Sequence[tuple[Row, int, Path]], speeds: Mappin
         key = replace(spec, statistics={}, l2=0.0, dropout=0.0, seed=0).to_json()
         if key not in parameters:
             parameters[key] = comparison.parameters(path)
-        quiet = speeds.get(row.name)
-        out.append(
-            _result(study, row, seed, path, parameters[key], quiet if quiet and quiet.is_dir() else None)
-        )
+        speed = speeds[row.name] if measured else None
+        out.append(_result(study, row, seed, path, parameters[key], speed))
     paths = [path for _, _, path in sorted_runs]
-    measured = all(path.is_dir() for path in speeds.values()) and bool(speeds)
-    return Found(study.title, _conditions(paths, measured), tuple(out), study.curves)
+    left = len(study.runs) - len(found)
+    unfinished = (f"{left} of {len(study.runs)} runs are not done yet.",) if left else ()
+    return Found(study.title, _conditions(paths, measured) + unfinished, tuple(out), study.curves)
 
 
 def _result(study: Study, row: Row, seed: int, path: Path, parameters: int, speed: Optional[Path]) -> Result:
@@ -225,7 +226,7 @@ def _legend(axes: Axes) -> None:
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(0, 1),
-        ncols=4,
+        ncols=2,
         frameon=False,
         fontsize=style.SMALL,
         borderaxespad=0.2,
@@ -258,18 +259,18 @@ def _rows(found: Found) -> style.Picture:
 
 
 def _curves(found: Found) -> style.Picture:
-    """Macro F1 over the patches of a step: a line through the means, a mark a run."""
+    """Macro F1 over the patches of a step: lines through the means, a mark a run."""
     figure = style.canvas(3.9, found.title, " ".join(found.conditions[:2]))
     axes = style.plain(figure.subplots())
     sizes = sorted({result.step_patches for result in found.results})
     for value, (colour, marker) in zip(dict.fromkeys(result.curve for result in found.results), _COLOURS):
         members = [result for result in found.results if result.curve == value]
-        points = [(result.step_patches, result.scores["macro"]) for result in members]
-        means = {
-            size: np.mean([y for x, y in points if x == size]) for size in sorted({x for x, _ in points})
-        }
-        axes.plot(*zip(*points), marker, color=colour, markersize=6, label=value)
-        axes.plot(list(means), list(means.values()), color=colour, linewidth=1.5)
+        for name, line in (("macro", "-"), ("macro_tuned", "--")):
+            points = [(result.step_patches, result.scores[name]) for result in members]
+            means = {x: np.mean([y for size, y in points if size == x]) for x, _ in sorted(points)}
+            label = f"{value}, {'0.5' if name == 'macro' else 'tuned'}"
+            axes.plot(*zip(*points), marker, color=colour, markersize=5)
+            axes.plot(list(means), list(means.values()), line, color=colour, linewidth=1.5, label=label)
     whole: Callable[[float, int], str] = lambda size, _: f"{size:.0f}"  # noqa: E731
     axes.set_xscale("log", base=2)
     axes.set_xticks(sizes)
