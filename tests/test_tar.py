@@ -186,6 +186,19 @@ def test_a_flipped_bit_in_any_header_is_found(tmp_path: Path, bit: int) -> None:
         data[place + bit // 8] ^= 1 << bit % 8
 
 
+@pytest.mark.parametrize("size", [b"-0000010000", b"-00000000001"])
+def test_a_negative_size_does_not_lead_back(tmp_path: Path, size: bytes) -> None:
+    path = _packed(tmp_path / "x.tar", *(f"x/a/a_{band}.tif" for band in range(40)))
+    data = bytearray(path.read_bytes())
+    header = data[20 * 1024 : 20 * 1024 + 512]
+    header[124:136], header[148:156] = size.ljust(12, b"\0"), b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    data[20 * 1024 : 20 * 1024 + 512] = header
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="no header at byte 20,480"):
+        tar.index(path)
+
+
 def test_files_of_a_patch_far_apart_are_read_one_by_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -233,7 +233,9 @@ def _parse(header: bytes, position: int, path: Path) -> tuple[bytes, int, bytes]
         wanted = (int(stored.strip(b" \0"), 8) + sum(stored) - 8 * 32 + 1) % _ADLER
         if header[257:262] == _MAGIC and zlib.adler32(header) & 0xFFFF == wanted and header[124] < 128:
             name = header[:100] if header[262] or not header[345] else _long_name(header)
-            return name, int(header[124:136].strip(b" \0") or b"0", 8), header[156:157]
+            size = int(header[124:136].strip(b" \0") or b"0", 8)
+            if size >= 0:
+                return name, size, header[156:157]
     except ValueError:
         pass
     try:
