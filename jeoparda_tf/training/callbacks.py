@@ -22,7 +22,7 @@ from ..input import pipeline
 from ..models.spec import ModelSpec
 from ..scoring import inference, scores
 from ..stack import tf
-from . import checkpoints, distributed, preemption, workdir
+from . import checkpoints, distributed, preemption, watchdog, workdir
 from .config import FitConfig
 from .schedules import Schedule
 
@@ -320,6 +320,7 @@ class StopWhenAsked(_Callback):
 
     def _end(self, number: int) -> None:
         code = preemption.exit_code(number)
+        self.run.watch.enters(watchdog.STOPPING, self.run.step)
         if distributed.rank() != 0:
             raise PeerError(code)
         total = self.run.config.epochs * self.run.steps_per_epoch + self.run.shift

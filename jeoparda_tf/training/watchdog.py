@@ -31,6 +31,8 @@ _GRACE = 2.0  # seconds for the rank that speaks: the launcher ends all at the f
 _REMEDY = "the same command with --resume goes on from the last checkpoint"
 # No step in these for the limit is a stall; all others (starting, compiling, validating, saving) may take their time.
 _COUNTED = ("reading", "training")
+# All ranks end with their own exit codes then, however long one takes to stop reading.
+STOPPING = "stopping"
 
 
 class Beat(NamedTuple):
@@ -129,7 +131,7 @@ class Watchdog:
                 self._end(f"rank {(self.rank + 1) % self.size} is silent for {self.limit:g} s, {_told(seen)}")
             if self.limit and self._phase in _COUNTED and now - self._since > self.limit:
                 self._end(f"no step for {self.limit:g} s: {self._suspects()}")
-            if self._said().exists():
+            if self._said().exists() and self._phase != STOPPING:
                 self._end("")
 
     def _suspects(self) -> str:

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Optional
 
+import psutil
+
 from tests.conftest import REPOSITORY, need_engine
 
 # Nodes claim eight cores each, whatever this machine has; a job in `low` gives way to one in `high`.
@@ -107,9 +109,26 @@ class Cluster:
             assert time.monotonic() < limit, f"{self.job(number)}\n{self.log(number)}"
             time.sleep(0.3)
 
+    def wait_until_left(self, number: int, seconds: float = 120) -> None:
+        """Waits until the nodes have told the end of a requeued job's last start; later it would end the next."""
+        limit = time.monotonic() + seconds
+        logs = {str(path) for path in self.folder.glob(f"*-{number}.out")}
+        while any(logs & _open_files(process) for process in psutil.process_iter(["name"])):
+            assert time.monotonic() < limit, self.log(number)
+            time.sleep(0.3)
+
     def log(self, number: int) -> str:
         """Returns what a job has written so far."""
         return "".join(path.read_text() for path in sorted(self.folder.glob(f"*-{number}*.out")))
+
+
+def _open_files(process: psutil.Process) -> set[str]:
+    """Returns what one of Slurm's step daemons writes to; nothing of other processes."""
+    try:
+        mine = process.info["name"] == "slurmstepd"
+        return {file.path for file in process.open_files()} if mine else set()
+    except psutil.Error:
+        return set()
 
 
 @contextmanager

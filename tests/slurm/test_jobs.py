@@ -191,26 +191,30 @@ def trains(process: psutil.Process, workdir: Path) -> bool:
     return words[1:4] == ["-u", "-m", "jeoparda_tf.fit"] and str(workdir) in words
 
 
-@pytest.mark.parametrize("by", ["walltime", "a job of a higher partition"])
+WALLTIME, PREEMPTION = "walltime", "a job of a higher partition"
+
+
+@pytest.mark.parametrize("by", [WALLTIME, PREEMPTION])
 def test_a_job_that_must_end_is_requeued_and_ends_as_if_nothing_had_been(
     cluster, data, trained, tmp_path, by
 ):
     workdir = tmp_path / "run"
-    [job] = cluster.submit("fit", *fit_flags(data, workdir))
+    [job] = cluster.submit("fit", "--signal=B:USR1@180", "--", *fit_flags(data, workdir))
     with held_in_training(cluster, job, workdir) as before:
-        if by == "walltime":
-            # Its end is between one and two minutes away now, and the signal due two minutes before.
+        if by == WALLTIME:
+            # Its end is two to three minutes away now, and the signal due three before; Slurm looks twice a minute.
             hours, minutes, _ = map(int, cluster.job(job)["RunTime"].split(":"))
-            cluster.call("scontrol", "update", f"JobId={job}", f"TimeLimit={60 * hours + minutes + 2}")
+            cluster.call("scontrol", "update", f"JobId={job}", f"TimeLimit={60 * hours + minutes + 3}")
         else:
             wanted = ("--partition=high", "--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=8")
             other = int(cluster.call("sbatch", "--parsable", *wanted, "--wrap=true").stdout)
         cluster.wait_for(job, "jobs: asked to stop|SIGTERM came")
     waiting = cluster.wait(job, {"PENDING", *ENDED})
     assert (waiting["JobState"], waiting["Restarts"]) == ("PENDING", "1"), cluster.log(job)
-    if by != "walltime":
+    if by == PREEMPTION:
         assert cluster.wait(other)["JobState"] == "COMPLETED"
-    # Else it waits two minutes.
+    # Else it waits two minutes, long after all of its first start has gone.
+    cluster.wait_until_left(job)
     cluster.call("scontrol", "update", f"JobId={job}", "StartTime=now", "TimeLimit=10")
     ended = cluster.wait(job)
     said = cluster.log(job)
