@@ -191,23 +191,32 @@ def trains(process: psutil.Process, workdir: Path) -> bool:
     return words[1:4] == ["-u", "-m", "jeoparda_tf.fit"] and str(workdir) in words
 
 
-WALLTIME, PREEMPTION = "walltime", "a job of a higher partition"
+WALLTIME, PREEMPTION, USER = "walltime", "a job of a higher partition", "a user"
 
 
-@pytest.mark.parametrize("by", [WALLTIME, PREEMPTION])
+@pytest.mark.parametrize(
+    ("by", "launcher"),
+    [(WALLTIME, "srun"), (PREEMPTION, "srun"), (USER, "horovodrun")],
+)
 def test_a_job_that_must_end_is_requeued_and_ends_as_if_nothing_had_been(
-    cluster, data, trained, tmp_path, by
+    cluster, data, trained, tmp_path, by, launcher
 ):
     workdir = tmp_path / "run"
+    if launcher != "srun":
+        cluster.write_site(
+            LAUNCHER=launcher, LAUNCH_OPTIONS="(--gloo)", FIT="(--nodes=1 --ntasks-per-node=2)"
+        )
     [job] = cluster.submit("fit", "--signal=B:USR1@180", "--", *fit_flags(data, workdir))
     with held_in_training(cluster, job, workdir) as before:
         if by == WALLTIME:
             # Its end is two to three minutes away now, and the signal due three before; Slurm looks twice a minute.
             hours, minutes, _ = map(int, cluster.job(job)["RunTime"].split(":"))
             cluster.call("scontrol", "update", f"JobId={job}", f"TimeLimit={60 * hours + minutes + 3}")
-        else:
+        elif by == PREEMPTION:
             wanted = ("--partition=high", "--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=8")
             other = int(cluster.call("sbatch", "--parsable", *wanted, "--wrap=true").stdout)
+        else:
+            cluster.call("scancel", "--batch", "--signal=USR1", str(job))
         cluster.wait_for(job, "jobs: asked to stop|SIGTERM came")
     waiting = cluster.wait(job, {"PENDING", *ENDED})
     assert (waiting["JobState"], waiting["Restarts"]) == ("PENDING", "1"), cluster.log(job)
@@ -224,11 +233,15 @@ def test_a_job_that_must_end_is_requeued_and_ends_as_if_nothing_had_been(
     [stopped] = re.findall(rf"stopped: SIG(?:USR1|TERM) came; saved at step (\d+) of {steps}\n", said)
     assert re.findall(r"resuming at step (\d+)\n", said) == [stopped], said
     assert before <= int(stopped) < steps
-    assert said.count(f"ended with 75 when asked to stop; job {job} goes back into the queue") == 1, said
+    code = 1 if launcher == "horovodrun" else 75
+    assert said.count(f"ended with {code} when asked to stop; job {job} goes back into the queue") == 1, said
     assert (workdir / "checkpoints" / f"step-{int(stopped):08d}").is_dir()
     undisturbed = rows(trained)
     assert undisturbed[:, :2].tolist() == [[epoch + 1, 67 // 8 * (epoch + 1)] for epoch in range(EPOCHS)]
-    np.testing.assert_allclose(rows(workdir), undisturbed, rtol=1e-4, atol=1e-6)
+    if launcher == "srun":
+        np.testing.assert_allclose(rows(workdir), undisturbed, rtol=1e-4, atol=1e-6)
+    else:  # Two ranks on one node share its cores, which changes the rounding: steps, learning rate and losses.
+        np.testing.assert_allclose(rows(workdir)[:, :5], undisturbed[:, :5], rtol=1e-2)
 
 
 def rows(workdir: Path) -> np.ndarray:
