@@ -210,17 +210,12 @@ def _call(command: str, *flags: Any, package: str = "jeoparda_tf", launcher: Seq
         raise PeerError(code if code > 0 else 128 - code)
 
 
-def _scored(folder: Path, row: Row) -> bool:
-    names = ["test.json", *([] if row.masks is None else ["test-masks.json", "test-masks-fine-tuned.json"])]
-    return all((folder / results.FOLDER / name).is_file() for name in names)
-
-
 def _compare(out: Path, table: Study) -> None:
     """Prints the table; writes it as JSON and Markdown, and the pictures."""
     from .figures import study as figures
 
     runs = [(row, seed, run_folder(out, row, seed)) for row, seed in table.runs]
-    runs = [run for run in runs if _scored(run[2], run[0])]
+    runs = [run for run in runs if (run[2] / results.FOLDER / "test.json").is_file()]
     found = figures.collect(table, runs, {row.name: out / SPEED / row.name for row in table.rows})
     cli.console().print(figures.table(found))
     pictures: Mapping[str, Any] = figures.draw(found)

@@ -134,14 +134,17 @@ def _result(study: Study, row: Row, seed: int, path: Path, parameters: int, spee
         curve=str(config[study.curves]) if study.curves else "",
         parameters=parameters,
         images_per_second=float(rates[-1] if speed else np.median(rates)),
-        masks={} if row.masks is None else _masks(path),
+        masks=_masks(path),
     )
 
 
 def _masks(path: Path) -> dict[str, tuple[float, float]]:
     out = {}
     for name in ("test-masks.json", "test-masks-fine-tuned.json"):
-        content = json.loads((path / results.FOLDER / name).read_text())
+        scored = path / results.FOLDER / name
+        if not scored.is_file():  # of a run that is not done with its maps yet
+            continue
+        content = json.loads(scored.read_text())
         out[content["head"]] = (content["mean_iou"], content["pixel_accuracy"])
     return out
 
