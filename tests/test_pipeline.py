@@ -109,5 +109,16 @@ def test_evaluation_gives_every_record_once_in_order_and_marks_the_padding(data,
     np.testing.assert_array_equal(labels, [record["labels"] for record in expected])
 
 
+@pytest.mark.parametrize("threads", [0, 1])
+def test_nothing_is_tuned_while_training(data, threads):
+    # TensorFlow's tuner holds the end of an epoch up on a rank with one core: seconds that only a clock sees.
+    directory, manifest = data
+    dataset = pipeline.for_training(
+        directory, manifest, manifest.features, batch=2, epoch=0, seed=0, threads=threads
+    )
+    assert dataset.options().autotune.enabled is False
+    assert dataset.options().threading.private_threadpool_size == (threads or None)
+
+
 def test_an_empty_split_gives_nothing(data):
     assert list(pipeline.for_evaluation(*data, "test", TEN, batch=4)) == []

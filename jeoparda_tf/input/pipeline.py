@@ -219,8 +219,10 @@ def _options(threads: int) -> Any:
     options.deterministic = True
     # Several batches are prepared side by side; threads that share one out cost more than they bring.
     options.threading.max_intra_op_parallelism = 1
+    # As many batches as there are threads need no tuning; and on a rank with one core to itself the thread that tunes
+    # was seen to hold the end of each epoch up, for as long as half of the epoch.
+    options.autotune.enabled = False
     if threads:
-        # Each process would take all cores and half the memory otherwise.
+        # Each process would take all cores otherwise.
         options.threading.private_threadpool_size = threads
-        options.autotune.cpu_budget = threads
     return options
