@@ -38,6 +38,8 @@ def test_weights_and_moving_statistics_are_equal_after_every_epoch(tmp_path, lau
         str(tmp_path),
     ]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    if launcher == "mpirun":
+        environment["HOROVOD_CYCLE_TIME"] = "2"
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     cores = [json.loads((tmp_path / f"rank{rank}.json").read_text())["cores"] for rank in range(2)]
@@ -48,6 +50,7 @@ def test_weights_and_moving_statistics_are_equal_after_every_epoch(tmp_path, lau
         seen = json.loads((tmp_path / f"rank{rank}.json").read_text())
         assert (seen["rank"], seen["size"]) == (rank, 2)
         assert seen["gathered"] == [[1, 1]]
+        assert seen["cycle"] == ("5" if launcher == "horovodrun" else "2")  # ours, or that of the user
         assert seen["trained"]
         # Each rank saw other patches, so the statistics were apart; then they are the mean, to the last bit alike.
         assert min(seen["apart"]) > 1e-4

@@ -8,7 +8,7 @@ import pytest
 from jeoparda_tf import models
 from jeoparda_tf.bigearthnet import bands
 from jeoparda_tf.bigearthnet.nomenclature import BEN19, CLC43
-from jeoparda_tf.models import head, inputs, resnet
+from jeoparda_tf.models import head, inputs, pixels, resnet
 from jeoparda_tf.models.layers import Style, batch_norm
 from jeoparda_tf.models.spec import ModelSpec, check_data, spec_for
 from jeoparda_tf.stack import tf
@@ -226,7 +226,7 @@ def test_only_coarse_bands_stay_on_their_own_grid():
 @pytest.mark.parametrize("factor", [2, 6])
 def test_upsampling_is_tensorflows(method, factor):
     x = RANDOM.normal(0, 1, (2, 20, 20, 3)).astype(np.float32)
-    out = inputs.Upsample(factor, method)(x)
+    out = pixels.Upsample(factor, method)(x)
     # With antialias (which does nothing when enlarging) TensorFlow computes its weights; without, it looks them up in a
     # table of 1,024 steps and is off by up to 3e-3.
     expected = tf.image.resize(x, (20 * factor, 20 * factor), method, antialias=method != "nearest")
@@ -236,13 +236,13 @@ def test_upsampling_is_tensorflows(method, factor):
 @pytest.mark.parametrize("method", ["nearest", "bilinear", "bicubic"])
 def test_upsampling_commutes_with_turning(method):
     x = RANDOM.normal(0, 1, (1, 20, 20, 2)).astype(np.float32)
-    layer = inputs.Upsample(3, method)
+    layer = pixels.Upsample(3, method)
     np.testing.assert_allclose(layer(np.rot90(x, axes=(1, 2))), np.rot90(layer(x), axes=(1, 2)), atol=1e-5)
 
 
 def test_bicubic_reproduces_a_parabola_inside():
     # Keys' kernel is exact for polynomials of degree two.
-    matrix = inputs.interpolation_matrix(20, 3, "bicubic")
+    matrix = pixels.interpolation_matrix(20, 3, "bicubic")
     centres = (np.arange(60) + 0.5) / 3 - 0.5
     np.testing.assert_allclose((matrix @ np.arange(20) ** 2)[6:-6], centres[6:-6] ** 2, atol=1e-9)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jeoparda_tf.bigearthnet import bands
-from jeoparda_tf.models import inputs
+from jeoparda_tf.models import pixels
 from jeoparda_tf.stack import tf
 from jeoparda_tf.training import wald
 
@@ -71,7 +71,7 @@ def test_a_mark_stays_in_its_place_in_everything(gsd, offset):
         np.testing.assert_allclose(
             centre(image.numpy()[0, ..., 0], own * factor), expected, atol=0.05, err_msg=str(own)
         )
-        enlarged = inputs.Upsample(own // 10, "bicubic")(image) if own > 10 else image
+        enlarged = pixels.Upsample(own // 10, "bicubic")(image) if own > 10 else image
         assert enlarged.shape[1] == side
         # Near the border the kernel is renormalised, which moves centres by some per cent of a coarse pixel.
         moved = centre(enlarged.numpy()[0, ..., -1], gsd) - expected

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from tfrecords_tools import cli
 
-from ..models.inputs import interpolation_matrix
+from ..models.pixels import interpolation_matrix
 from .scene import Scene
 
 # The 60 m bands must start a pixel where a tile starts.

@@ -20,7 +20,7 @@ import numpy as np
 from tfrecords_tools.errors import DataError
 
 from ..stack import tf
-from .inputs import Normalise, Upsample
+from .pixels import Normalise, Upsample
 from .superres_spec import FINEST, GUIDES, PREFIX, SuperRes
 
 

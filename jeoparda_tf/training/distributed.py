@@ -39,6 +39,9 @@ def start(stall_limit: float = 0) -> None:
         if stall_limit:
             # Else Gloo itself gives a silent rank up after 30 s.
             os.environ.setdefault("HOROVOD_GLOO_TIMEOUT_SECONDS", str(int(stall_limit) + 60))
+        if not tf.config.list_physical_devices("GPU"):
+            # Else Horovod asks every rank each millisecond what is ready, on the cores that compute.
+            os.environ.setdefault("HOROVOD_CYCLE_TIME", "5")
         hvd.init()
         _hvd = hvd
     _share_machine()

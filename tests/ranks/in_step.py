@@ -21,6 +21,7 @@ rank, size = distributed.rank(), distributed.size()
 seen: dict[str, object] = {"rank": rank, "size": size}
 
 seen["cores"] = sorted(os.sched_getaffinity(0))
+seen["cycle"] = os.environ["HOROVOD_CYCLE_TIME"]
 seen["gathered"] = distributed.gather(np.full((rank, 2), rank, np.float32)).tolist()
 
 config = FitConfig(
