@@ -58,14 +58,17 @@ def test_version_2_with_maps_and_without_validation(v2: Path, tmp_path: Path) ->
     lists.mkdir()
     for split, names in {"train": [0, 1, 2, 3], "val": [], "test": [7]}.items():
         (lists / f"{split}.csv").write_text("".join(f"{v2_name(i)}\n" for i in names))
-    _holds_afterwards(v2_config(v2, tmp_path / "out", splits=lists, reference_maps=True), tmp_path)
+    told = _holds_afterwards(v2_config(v2, tmp_path / "out", splits=lists, reference_maps=True), tmp_path)
+    assert {name: split[0] for name, split in told.splits.items() if split[0]} == {"train": 4, "test": 1}
 
 
 def test_a_faulty_list_counts_as_the_conversion_counts(v1: Path, tmp_path: Path) -> None:
     listed = (v1 / "test.csv").read_text()
     (v1 / "test.csv").unlink()  # a link to the shared one
     (v1 / "test.csv").write_text(f"{listed}{v1_name(0)}\nS2A_MSIL2A_20170613T101031_1_1\n")
-    _holds_afterwards(v1_config(v1, tmp_path / "out", on_error="skip"), tmp_path)
+    told = _holds_afterwards(v1_config(v1, tmp_path / "out", on_error="skip"), tmp_path)
+    # The patch of two lists, of train's eight, and the one that is not there.
+    assert (told.splits["train"][0], told.excluded["faulty"]) == (7, 2)
 
 
 def test_faults_of_the_sample_are_told(v1: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

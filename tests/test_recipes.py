@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from jeoparda_tf.training.config import FitConfig, check
 from tests.conftest import REPOSITORY
@@ -15,6 +16,12 @@ RECIPES = sorted((REPOSITORY / "jobs" / "recipes").glob("*.yaml"))
 def test_recipe_is_taken_by_fit(recipe):
     config = cli.parse(FitConfig, "fit", "", ["--config", str(recipe), "--data", "d", "--workdir", "w"])
     check(config)
+    # Nothing of the file is passed over: every line of it is a setting of the run.
+    written = {
+        key: tuple(v) if isinstance(v, list) else v for key, v in yaml.safe_load(recipe.read_text()).items()
+    }
+    assert written
+    assert {key: getattr(config, key) for key in written} == written
 
 
 def test_large_batches_warm_up_and_scale_as_their_optimizer_wants():
