@@ -57,6 +57,34 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_word(tmp_path, damage, capsy
         state.write_text(state.read_text()[:-2])
     assert checkpoints.last_whole(tmp_path)[1]["step"] == 1
     assert "step-00000002: not a whole checkpoint" in capsys.readouterr().err
+    save(tmp_path, 3, 0.4)
+    save(tmp_path, 4, 0.2)
+    checkpoints.prune(tmp_path, keep=1)
+    assert [path.name[-1] for path in checkpoints.all_of(tmp_path)] == ["3", "4"]
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["pruned", "saved again"])
+def test_killed_while_one_is_removed_leaves_only_whole_ones(tmp_path, monkeypatch, again):
+    for step in range(1, 4):
+        save(tmp_path, step)
+
+    class Killed(BaseException):
+        pass
+
+    def remove_a_file_and_die(folder, ignore_errors=False):
+        for file in sorted(folder.glob("*"))[:1]:
+            file.unlink()
+            raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints.shutil, "rmtree", remove_a_file_and_die)
+        with pytest.raises(Killed):
+            save(tmp_path, 3) if again else checkpoints.prune(tmp_path, keep=1)
+    left = [checkpoints.state_of(path)["step"] for path in checkpoints.all_of(tmp_path)]
+    assert left == ([1, 2] if again else [2, 3])
+    save(tmp_path, 4)
+    checkpoints.prune(tmp_path, keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000004"]
 
 
 def test_unfinished_ones_do_not_count_and_are_replaced(tmp_path):

@@ -29,7 +29,7 @@ class Config:
     """What to train on how many ranks, and which machine to project to."""
 
     model: Name = option("architecture", "resnet50")
-    batch: int = option("patches of one rank in a step", 16)
+    batch: int = option("patches of one rank in a step", 32)
     steps: int = option("of an epoch", 6)
     epochs: int = option("timed, after one that traces and is not; the median counts", 2)
     ranks: tuple[int, ...] = option(

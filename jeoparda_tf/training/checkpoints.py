@@ -41,7 +41,8 @@ def save(folder: Path, variables: Any, state: Mapping[str, Any]) -> Path:
         (temporary / _STATE).write_text(json.dumps({**state, "files": hashes}))
         for file in temporary.iterdir():
             _sync(file)
-        shutil.rmtree(final, ignore_errors=True)
+        if final.exists():
+            _remove(final)
         temporary.replace(final)
         _sync(folder)
     except (OSError, tf.errors.OpError) as error:
@@ -87,7 +88,7 @@ def all_of(folder: Path) -> list[Path]:
 
 def best(folder: Path) -> Optional[Path]:
     """Returns the checkpoint with the highest validation score, the earliest of equals; None without any score."""
-    scored = [(json.loads((path / _STATE).read_text()).get("score"), path) for path in all_of(folder)]
+    scored = [(_score(path), path) for path in all_of(folder)]
     with_score = [(score, path) for score, path in scored if score is not None]
     return max(with_score, key=lambda pair: pair[0])[1] if with_score else None
 
@@ -97,7 +98,9 @@ def prune(folder: Path, keep: int) -> None:
     spared = {*all_of(folder)[-keep:], best(folder)}
     for path in all_of(folder):
         if path not in spared:
-            shutil.rmtree(path)
+            _remove(path)
+    for path in folder.glob(".step-*"):  # left by a process that was killed while it wrote or removed them
+        shutil.rmtree(path)
 
 
 def restore(checkpoint: Path, variables: Any, *, partial: bool = False) -> None:
@@ -119,6 +122,23 @@ def restore(checkpoint: Path, variables: Any, *, partial: bool = False) -> None:
             status.assert_consumed()
     except (AssertionError, ValueError, tf.errors.OpError) as error:
         raise DataError(f"does not fit this model: {str(error).splitlines()[0]}", path=checkpoint) from error
+
+
+def _score(checkpoint: Path) -> Optional[float]:
+    """Returns the validation score; None without one, or where the state cannot be read."""
+    try:
+        score: Optional[float] = json.loads((checkpoint / _STATE).read_text()).get("score")
+    except (OSError, ValueError):
+        return None
+    return score
+
+
+def _remove(checkpoint: Path) -> None:
+    """Takes its name from it first: what is killed in between leaves no half of a checkpoint."""
+    nameless = checkpoint.with_name(f".{checkpoint.name}.removed")
+    shutil.rmtree(nameless, ignore_errors=True)
+    checkpoint.replace(nameless)
+    shutil.rmtree(nameless)
 
 
 def _sha256(path: Path) -> str:

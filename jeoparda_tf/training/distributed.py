@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
@@ -41,7 +43,7 @@ def start(stall_limit: float = 0) -> None:
             os.environ.setdefault("HOROVOD_GLOO_TIMEOUT_SECONDS", str(int(stall_limit) + 60))
         if not tf.config.list_physical_devices("GPU"):
             # Else Horovod asks every rank each millisecond what is ready, on the cores that compute.
-            os.environ.setdefault("HOROVOD_CYCLE_TIME", "5")
+            os.environ.setdefault("HOROVOD_CYCLE_TIME", "20")
         hvd.init()
         _hvd = hvd
     _share_machine()
@@ -66,7 +68,8 @@ def _share_machine() -> None:
         _take_cores()
         try:
             tf.config.threading.set_intra_op_parallelism_threads(threads())
-            tf.config.threading.set_inter_op_parallelism_threads(2)  # one more waits in the allreduce
+            # The allreduce waits in a thread of Horovod's; two operations on one core push each other out of its cache.
+            tf.config.threading.set_inter_op_parallelism_threads(min(2, threads()))
         except RuntimeError:  # TensorFlow has begun to compute in this process; its threads stay as they are
             pass
 
@@ -74,14 +77,17 @@ def _share_machine() -> None:
 def _take_cores() -> None:
     """Keeps this process to its share of the cores, unless the launcher has bound it to some already.
 
-    Threads that wander between cores find cold caches there. mpirun and srun may bind; then a rank may use fewer
+    Threads that wander between cores find cold caches there, and those of Horovod, which run already, would take turns
+    with the other ranks' computing. mpirun and srun may bind; then a rank may use fewer
     cores than the process that started it.
     """
     cores, ranks = sorted(os.sched_getaffinity(0)), local_size()
     bound = len(cores) < len(os.sched_getaffinity(os.getppid()))
     if not bound and len(cores) >= ranks:
         first, end = (len(cores) * number // ranks for number in (local_rank(), local_rank() + 1))
-        os.sched_setaffinity(0, cores[first:end])
+        for thread in Path("/proc/self/task").iterdir():
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                os.sched_setaffinity(int(thread.name), cores[first:end])
 
 
 def threads() -> int:

@@ -20,7 +20,8 @@ distributed.start()
 rank, size = distributed.rank(), distributed.size()
 seen: dict[str, object] = {"rank": rank, "size": size}
 
-seen["cores"] = sorted(os.sched_getaffinity(0))
+threads = [int(task.name) for task in Path("/proc/self/task").iterdir()]
+seen["cores"] = sorted({core for thread in threads for core in os.sched_getaffinity(thread)})
 seen["cycle"] = os.environ["HOROVOD_CYCLE_TIME"]
 seen["gathered"] = distributed.gather(np.full((rank, 2), rank, np.float32)).tolist()
 
