@@ -110,19 +110,16 @@ def converted(archive, tmp_path_factory) -> Path:
     return folder
 
 
+# The nodes are one machine: OpenMPI would mistake its shared memory for each one's own.
+ROOT = "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"
+MPI = {"ENVIRONMENT": f"(OMPI_MCA_btl=self,tcp {ROOT})", "INTERFACE": "lo"}
+
+
 @pytest.mark.parametrize(
     ("kind", "tasks"),
     [
         ("convert", {"CONVERT_TASKS": "2"}),
-        # The nodes are one machine: its shared memory would be mistaken for each one's own.
-        (
-            "convert-mpi",
-            {
-                "CONVERT_MPI": "(--nodes=2 --ntasks-per-node=2)",
-                "ENVIRONMENT": "(OMPI_MCA_btl=self,tcp)",
-                "INTERFACE": "lo",
-            },
-        ),
+        ("convert-mpi", {"CONVERT_MPI": "(--nodes=2 --ntasks-per-node=2)", **MPI}),
     ],
 )
 def test_nodes_convert_to_the_bytes_of_one_process(cluster, archive, converted, tmp_path, kind, tasks):
@@ -143,7 +140,10 @@ def test_nodes_convert_to_the_bytes_of_one_process(cluster, archive, converted, 
     assert splits[0] == splits[1]
 
 
-def test_scores_of_two_nodes_are_those_of_one_process(cluster, trained):
+@pytest.mark.parametrize("launcher", ["srun", "mpirun"])
+def test_scores_of_two_nodes_are_those_of_one_process(cluster, trained, launcher):
+    if launcher == "mpirun":
+        cluster.write_site(LAUNCHER=launcher, LAUNCH_OPTIONS="(--bind-to none)", **MPI)
     [job] = cluster.submit("evaluate", "--nodes=2", "--", "--workdir", str(trained), "--split", "test")
     assert cluster.wait(job)["JobState"] == "COMPLETED", cluster.log(job)
     scored = trained / "evaluation" / "test.json"
