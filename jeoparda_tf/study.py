@@ -10,6 +10,7 @@ command is printed before it runs.
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import shlex
 import shutil
@@ -21,13 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from tfrecords_tools import cli, manifest
+from tfrecords_tools import cli, locks, manifest
 from tfrecords_tools.cli import option
-from tfrecords_tools.errors import PeerError, StoppedError, UsageError
+from tfrecords_tools.errors import DataError, PeerError, StoppedError, UsageError
 
 from .scoring import results
 from .training import studies, workdir
-from .training.config import FitConfig, check
+from .training.config import FitConfig, check, differences
 from .training.studies import Row, Study
 
 SHARDS, SMALL, RUNS, SPEED = "shards", "small", "runs", "speed"
@@ -65,8 +66,10 @@ def study(config: StudyConfig) -> Path:
         UsageError: table, data or settings do not fit; a run of that name has other settings.
         StoppedError: a signal has asked a run to end; its work is saved.
         PeerError: a command failed, and has said why.
+        DataError: a command was killed.
     """
     table = studies.read(config.table)
+    launcher = _words(config.launcher)
     if (config.data is None) == (config.from_eurosat is None):
         raise UsageError("give either --data or --from-eurosat")
     unknown = set(config.rows) - {row.name for row in table.rows}
@@ -75,15 +78,23 @@ def study(config: StudyConfig) -> Path:
     chosen = [row for row in table.rows if not config.rows or row.name in config.rows]
     for row in table.rows:
         _write_settings(config.out, row)
-    whole, train = _data(config, table)
+    with locks.held(config.out / "data.lock", "another study"):
+        whole, train = _data(config, table)
     for row, seed in table.runs:
         if row in chosen:
-            _run(config, row, seed, whole, train)
+            _run(config.out, row, seed, whole, train, launcher)
     if config.speed:
         for row in chosen:
-            _measure_speed(config, row, train)
+            _measure_speed(config.out, row, train, launcher)
     _compare(config.out, table)
     return config.out
+
+
+def _words(launcher: str) -> list[str]:
+    try:
+        return shlex.split(launcher)
+    except ValueError as error:
+        raise UsageError(f"--launcher {launcher}: {error}") from error
 
 
 def run_folder(out: Path, row: Row, seed: int) -> Path:
@@ -100,9 +111,13 @@ def _write_settings(out: Path, row: Row) -> None:
         workdir.write_text(path, json.dumps(dict(row.settings), indent=1) + "\n")
     except OSError as error:
         raise UsageError(f"cannot be written: {error.strerror}", path=path) from error
-    check(
-        cli.parse(FitConfig, f"row {row.name}", "", ["--config", str(path), "--data", "-", "--workdir", "-"])
-    )
+    check(_fit_config(out, row, 0))
+
+
+def _fit_config(out: Path, row: Row, seed: int) -> FitConfig:
+    """Returns what `fit` makes of a row's settings."""
+    flags = ("--data", "-", "--workdir", "-", "--seed", str(seed))
+    return cli.parse(FitConfig, f"row {row.name}", "", ["--config", str(_settings(out, row)), *flags])
 
 
 def _settings(out: Path, row: Row) -> Path:
@@ -112,6 +127,9 @@ def _settings(out: Path, row: Row) -> Path:
 def _data(config: StudyConfig, table: Study) -> tuple[Path, Path]:
     """Returns the shards to score on, and those to train on."""
     whole = config.data or config.out / SHARDS
+    _check_data(config.out, train_fraction=table.train_fraction)
+    if config.from_eurosat:
+        _check_data(config.out, mosaics=table.mosaics)
     if config.from_eurosat and not (whole / manifest.FILE_NAME).is_file():
         archive = config.out / "archive"
         if not archive.exists():
@@ -126,6 +144,8 @@ def _data(config: StudyConfig, table: Study) -> tuple[Path, Path]:
                 table.mosaics,
             )
         _call("convert", archive, whole, "--reference-maps")
+    shards = [shard.sha256 for split in manifest.read(whole).splits.values() for shard in split.shards]
+    _check_data(config.out, shards=hashlib.sha256("".join(shards).encode()).hexdigest()[:16])
     if table.train_fraction == 1:
         return whole, whole
     small = config.out / SMALL
@@ -136,12 +156,28 @@ def _data(config: StudyConfig, table: Study) -> tuple[Path, Path]:
     return whole, small
 
 
-def _run(config: StudyConfig, row: Row, seed: int, whole: Path, train: Path) -> None:
+def _check_data(out: Path, **now: Any) -> None:
+    """Notes in `OUT/data.json` what the study is on; a UsageError where it was on something else."""
+    path = out / "data.json"
+    before = json.loads(path.read_text()) if path.is_file() else {}
+    changed = [
+        f"{name} was {before[name]}, now {now[name]}"
+        for name in now
+        if before.get(name, now[name]) != now[name]
+    ]
+    if changed:
+        problem = f"this study is on other data: {'; '.join(changed)}"
+        raise UsageError(
+            problem, path=out, remedy="take another OUT; what is done here would be mixed with it"
+        )
+    workdir.write_text(path, json.dumps({**before, **now}, indent=1) + "\n")
+
+
+def _run(out: Path, row: Row, seed: int, whole: Path, train: Path, launcher: Sequence[str]) -> None:
     """Trains and scores one row with one seed, as far as that was not done before."""
-    folder = run_folder(config.out, row, seed)
-    launcher = shlex.split(config.launcher)
-    if not _finished(folder, row):
-        what = ("--config", _settings(config.out, row), "--data", train, "--workdir", folder, "--seed", seed)
+    folder = run_folder(out, row, seed)
+    if not _finished(folder, json.loads(_fit_config(out, row, seed).to_json())):
+        what = ("--config", _settings(out, row), "--data", train, "--workdir", folder, "--seed", seed)
         _call("fit", *what, "--resume", launcher=launcher)
     scored = folder / results.FOLDER
     where = ("--workdir", folder, "--data", whole)
@@ -156,31 +192,30 @@ def _run(config: StudyConfig, row: Row, seed: int, whole: Path, train: Path) -> 
         _call("evaluate", *flags, "--fine-tune-masks", launcher=launcher)
 
 
-def _measure_speed(config: StudyConfig, row: Row, train: Path) -> None:
-    folder = config.out / SPEED / row.name
-    flags = ("--config", _settings(config.out, row), "--data", train, "--workdir", folder)
+def _measure_speed(out: Path, row: Row, train: Path, launcher: Sequence[str]) -> None:
+    folder = out / SPEED / row.name
+    flags = ("--config", _settings(out, row), "--data", train, "--workdir", folder)
     shutil.rmtree(folder, ignore_errors=True)
     short = ("--epochs", _SPEED_EPOCHS, "--warmup-epochs", 1, "--keep", 1)
-    _call("fit", *flags, *short, launcher=shlex.split(config.launcher))
+    _call("fit", *flags, *short, launcher=launcher)
 
 
-def _finished(folder: Path, row: Row) -> bool:
+def _finished(folder: Path, settings: dict[str, Any]) -> bool:
     """Whether the run has all its epochs; a UsageError where it is one of other settings."""
     if not (folder / workdir.HISTORY).is_file():
         return False
     before = workdir.read_config(folder)
-    changed = [
-        f"{name} was {before.get(name)}, now {value}"
-        for name, value in row.settings.items()
-        if json.loads(json.dumps(value)) != before.get(name)
-    ]
+    changed = differences(before, settings)
     if changed:
         problem = f"this run had other settings: {'; '.join(changed)}"
         raise UsageError(
             problem, path=folder, remedy="remove it, name the row otherwise, or take another OUT"
         )
     with (folder / workdir.HISTORY).open(newline="") as file:
-        return len(list(csv.DictReader(file))) >= before["epochs"]
+        rows = list(csv.DictReader(file))
+    # The row of an epoch is there before its checkpoint: killed between the two, a run is not at its end.
+    steps = len(rows) >= before["epochs"] and int(rows[-1]["step"])
+    return bool(steps) and (folder / workdir.CHECKPOINTS / f"step-{steps:08d}").is_dir()
 
 
 def _call(command: str, *flags: Any, package: str = "jeoparda_tf", launcher: Sequence[str] = ()) -> None:
@@ -189,6 +224,7 @@ def _call(command: str, *flags: Any, package: str = "jeoparda_tf", launcher: Seq
     Raises:
         StoppedError: it was asked to end.
         PeerError: it failed, and has said why.
+        DataError: it was killed, before it could say why.
     """
     words = [*launcher, sys.executable, "-m", f"{package}.{command}", *map(str, flags)]
     print(f"$ {shlex.join(words)}", flush=True)
@@ -206,8 +242,11 @@ def _call(command: str, *flags: Any, package: str = "jeoparda_tf", launcher: Seq
         raise StoppedError(
             "a run was asked to end", remedy="the same command goes on from there", exit_code=code
         )
+    if code < 0:
+        problem = f"{command} was killed by {signal.Signals(-code).name}"
+        raise DataError(problem, remedy="perhaps for want of memory; the same command goes on from there")
     if code:
-        raise PeerError(code if code > 0 else 128 - code)
+        raise PeerError(code)
 
 
 def _compare(out: Path, table: Study) -> None:

@@ -189,6 +189,7 @@ def test_speed_is_measured_by_runs_of_their_own(tmp_path, monkeypatch):
     monkeypatch.setattr(study, "_call", lambda *words, **more: commands.append((list(map(str, words)), more)))
     monkeypatch.setattr(study, "_compare", lambda out, table: None)
     monkeypatch.setattr(study, "_run", lambda *arguments: None)
+    monkeypatch.setattr(study, "_data", lambda config, table: (config.data, config.data))
     path = tmp_path / "table.yaml"
     path.write_text(TABLE.replace("train_fraction: 0.5", "train_fraction: 1"))
     flags = [

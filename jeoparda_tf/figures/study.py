@@ -101,7 +101,7 @@ def collect(study: Study, found: Sequence[tuple[Row, int, Path]], speeds: Mappin
     order = [row.name for row in study.rows]
     sorted_runs = sorted(found, key=lambda run: (order.index(run[0].name), run[1]))
     # All or none: rates of a quiet machine and of a busy one do not compare.
-    measured = all(speeds[row.name].is_dir() for row, _, _ in found)
+    measured = all(_measured(speeds[row.name]) for row, _, _ in found)
     parameters: dict[str, int] = {}
     out = []
     for row, seed, path in sorted_runs:
@@ -116,6 +116,12 @@ def collect(study: Study, found: Sequence[tuple[Row, int, Path]], speeds: Mappin
     left = len(study.runs) - len(found)
     unfinished = (f"{left} of {len(study.runs)} runs are not done yet.",) if left else ()
     return Found(study.title, _conditions(paths, measured) + unfinished, tuple(out), study.curves)
+
+
+def _measured(folder: Path) -> bool:
+    """Whether a run for speed came to its second epoch: what was interrupted leaves a folder too."""
+    path = folder / runs.HISTORY
+    return path.is_file() and len(curves.read_history(path)["epoch"]) > 1
 
 
 def _result(study: Study, row: Row, seed: int, path: Path, parameters: int, speed: Optional[Path]) -> Result:

@@ -13,6 +13,9 @@ from tfrecords_tools.errors import UsageError
 
 from ..models.spec import Name
 
+# What may differ between a run and its continuation; anything else would give another history.
+_FREE = {"data", "stage", "superres", "keep", "checkpoint_every", "evaluate_batch", "stall_limit"}
+
 
 @dataclass(frozen=True)
 class FitConfig:
@@ -61,7 +64,8 @@ class FitConfig:
         group="model",
     )
     freeze_backbone: bool = option(
-        "train the last layer alone; what --init gave stays as it is, BatchNorm's statistics too",
+        "train the last layer alone, with --train-superres its networks too; what --init gave stays as it is, "
+        "BatchNorm's statistics too",
         False,
         group="model",
     )
@@ -154,6 +158,17 @@ def defaults() -> dict[str, Any]:
     return values
 
 
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Returns what makes two contents of `config.json` those of two runs, a setting each as `name was 1, now 2`."""
+    # A run begun before a setting existed had what is its default now.
+    before = {**defaults(), **before}
+    return [
+        f"{name} was {before.get(name)}, now {now[name]}"
+        for name in now
+        if name not in _FREE and before.get(name) != now[name]
+    ]
+
+
 def check(config: FitConfig) -> None:
     """Raises a UsageError that names the first setting out of its range."""
     at_least: dict[str, float] = dict.fromkeys(
@@ -164,7 +179,12 @@ def check(config: FitConfig) -> None:
     )
     ranges: dict[str, tuple[float, Optional[float]]] = {name: (low, None) for name, low in at_least.items()}
     ranges |= dict.fromkeys(("momentum", "decay_factor", "positive_power", "repeat_threshold"), (0, 1))
-    ranges |= {"dropout": (0, 0.99), "focal_alpha": (-1, 1), "warmup_epochs": (0, config.epochs)}
+    ranges |= {
+        "seed": (0, 2**32 - 1),
+        "dropout": (0, 0.99),
+        "focal_alpha": (-1, 1),
+        "warmup_epochs": (0, config.epochs),
+    }
     for name, (low, high) in ranges.items():
         value = getattr(config, name)
         if value < low or (high is not None and value > high):

@@ -37,11 +37,8 @@ from . import (
     workdir,
 )
 from .callbacks import Run
-from .config import FitConfig, check, defaults
+from .config import FitConfig, check, differences
 from .schedules import Schedule
-
-# What may differ between a run and its continuation; anything else would give another history.
-_FREE = {"data", "stage", "superres", "keep", "checkpoint_every", "evaluate_batch", "stall_limit"}
 
 
 def train(config: FitConfig) -> Path:
@@ -214,13 +211,7 @@ def _unwritable(path: Path, error: OSError) -> UsageError:
 
 
 def _check_same(before: dict[str, Any], now: dict[str, Any], path: Path) -> None:
-    # A run begun before a setting existed had what is its default now.
-    before = {**defaults(), **before}
-    changed = [
-        f"{name} was {before.get(name)}, now {now[name]}"
-        for name in now
-        if name not in _FREE and before.get(name) != now[name]
-    ]
+    changed = differences(before, now)
     if changed:
         raise UsageError(
             f"this run had other settings: {'; '.join(changed)}",

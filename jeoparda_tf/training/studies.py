@@ -76,7 +76,7 @@ def read(path: Path) -> Study:
 
     try:
         content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or what looks like a date and is none
         raise UsageError(f"cannot be read: {error}", path=path) from error
     except yaml.YAMLError as error:
         raise UsageError(f"is no YAML: {' '.join(str(error).split())}", path=path) from error
@@ -111,6 +111,8 @@ def _row(name: str, content: Any, common: Mapping[str, Any], path: Path) -> Row:
     seeds = content.get("seeds", [0])
     if not isinstance(seeds, list) or not seeds or any(type(seed) is not int or seed < 0 for seed in seeds):
         raise UsageError(f"{where}: seeds must be a list of whole numbers, not {seeds}", path=path)
+    if len(set(seeds)) < len(seeds):
+        raise UsageError(f"{where}: {seeds} has a seed twice, which is one run", path=path)
     changes = {key: value for key, value in content.items() if key in SETTINGS}
     masks = content.get("masks")
     if masks is not None:
