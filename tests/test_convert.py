@@ -286,6 +286,8 @@ def test_finished_shards_are_kept_after_an_error(v1: Path, tmp_path: Path) -> No
     (tmp_path / "out" / "train-00001-of-00002.tfrecord").write_bytes(
         b"cut short"
     )  # by whatever: it is made again
+    journal = tmp_path / "out" / ".conversion" / "val-00000-of-00002.tfrecord.json"
+    journal.write_text(json.dumps({"shard": {"name": "of another version of the program"}}))
     with pytest.raises(UsageError, match="unfinished conversion of other patches"):
         convert(v1_config(v1, tmp_path / "out", seed=1))
     convert(v1_config(v1, tmp_path / "out"))
@@ -322,6 +324,7 @@ def test_force_removes_nothing_of_others(v1: Path, tmp_path: Path) -> None:
         ({"shards": 0}, "--shards 0"),
         ({"shards": None, "shard_size": 0.0}, "--shard-size 0"),
         ({"workers": 0}, "--workers 0"),
+        ({"seed": 2**63}, "--seed 9223372036854775808: more than 64 bits"),
         ({"splits": Path("/nowhere")}, "/nowhere: no such folder for --splits"),
         ({"exclude": (Path("/nowhere.csv"),)}, r"/nowhere\.csv: no such list"),
         ({"archive": Path("/nowhere")}, "/nowhere: no such folder for the archive"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests import archives
 from tests.archives import TILE, v1_name, v2_name
 from tests.conversions import V1_SPLITS, V2_SPLITS, read_back, v1_config, v2_config
 from tfrecords_tools.errors import DataError
+from tfrecords_tools.manifest import Manifest
 
 
 def _labels_of(root: Path, index: int, content: str) -> Path:
@@ -69,6 +71,21 @@ def test_faulty_patch_stops_or_is_left_out(v1: Path, tmp_path: Path, kind: str) 
     assert sorted(r["name"] for r in read_back(tmp_path / "out")["train"]) == sorted(
         name for name in V1_SPLITS["train"] if name != v1_name(5)
     )
+
+
+def test_faults_mended_after_the_list_of_them_was_written(
+    v1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _labels_of(v1, 5, "")
+    content = (v1 / "BigEarthNet-v1.0" / v1_name(4) / f"{v1_name(4)}_labels_metadata.json").read_bytes()
+    with monkeypatch.context() as full:
+        full.setattr(Manifest, "write", lambda self, directory: os.open("/dev/full/none", os.O_WRONLY))
+        with pytest.raises(DataError, match="cannot be written"):
+            convert(v1_config(v1, tmp_path / "out", on_error="skip"))
+    assert (tmp_path / "out" / "quarantine.json").exists()
+    path.write_bytes(content)
+    assert "faulty" not in convert(v1_config(v1, tmp_path / "out")).manifest.excluded
+    assert not (tmp_path / "out" / "quarantine.json").exists()
 
 
 def _list(root: Path, split: str, names: Sequence[str]) -> None:

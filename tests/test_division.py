@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +29,7 @@ def test_shard_size() -> None:
     assert division.shard_count(269_695, 160_300, 128, None) == 338
     assert division.shard_count(3, 160_000, 128, 8) == 3  # no empty shards
     assert division.shard_count(0, 160_000, 128, None) == 0
+    assert division.shard_count(9, 160_000, math.inf, None) == 1
     for bad in ((0, 5), (-1.0, None), (128, 0)):
         with pytest.raises(UsageError):
             division.shard_count(10, 160_000, *bad)

@@ -55,7 +55,11 @@ def test_v1_same_bytes_as_folders(
     assert len(_data(tmp_path / "a")) > 2
     assert not (tmp_path / "b" / ".conversion").exists()
     s1.write_bytes(s1.read_bytes())
+    journal = tmp_path / "b" / ".conversion"
+    journal.mkdir()
+    (journal / "s2-000.spill").write_bytes(b"left by a kill just after the manifest was written")
     assert convert(config).already  # without another pass
+    assert not journal.exists()
     with pytest.raises(UsageError, match="holds a conversion of another archive or with other settings"):
         convert(v1_config(v1, tmp_path / "b", archive=s2, s1=s1, seed=1, **split))
 

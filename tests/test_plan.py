@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 
 import pytest
@@ -96,6 +97,6 @@ def test_seed_and_order_hash_are_independent_of_the_split() -> None:
 def test_fractions_of_zero_and_one() -> None:
     assert {Fractions((1, 0, 0), 0, False).split_of(name) for name in _names(1)} == {"train"}
     assert {Fractions((0, 0, 1), 0, False).split_of(name) for name in _names(1)} == {"test"}
-    for bad in ((0.5, 0.2, 0.2), (1.2, -0.1, -0.1), (0.5, 0.5), (60, 20, 20)):
+    for bad in ((0.5, 0.2, 0.2), (1.2, -0.1, -0.1), (0.5, 0.5), (60, 20, 20), (math.nan, 0, 0)):
         with pytest.raises(UsageError, match="not shares of a whole"):
             Fractions(bad, 0, True)

@@ -47,7 +47,7 @@ def test_subset(source, tmp_path, balanced, capsys):
 
 
 def test_records_of_one_split(source, tmp_path):
-    split.main([str(source), str(tmp_path / "out"), "--records", "7", "--splits", "val"])
+    split.main([str(source), str(tmp_path / "out"), "--records", "7", "--splits", "val", "val"])
     known = manifest.read(tmp_path / "out")
     assert list(known.splits) == ["val"]
     assert known.splits["val"].records == 7
@@ -105,6 +105,7 @@ def test_balanced_draws_as_many_as_asked_for(labels, number, seed):
         (["--fraction", "1.5"], "not above 0 and at most 1"),
         (["--records", "11"], "cannot draw 11 records from val, which has 10"),
         (["--records", "0"], "cannot draw 0 records"),
+        (["--records", "3", "--seed", "-1"], "--seed is -1, but must be at least 0"),
     ],
 )
 def test_usage(source, tmp_path, flags, problem):

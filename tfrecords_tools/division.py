@@ -39,7 +39,7 @@ def shard_count(records: int, record_size: float, shard_megabytes: float, shards
     if not shard_megabytes > 0:  # nan neither
         raise UsageError(f"--shard-size {shard_megabytes}: a size in MB is needed")
     count = math.ceil(records * record_size / (shard_megabytes * _MEGABYTE)) if shards is None else shards
-    return min(count, records)
+    return min(max(count, 1), records)
 
 
 def ranges(split: str, records: int, shards: int) -> Iterator[Range]:

@@ -82,7 +82,9 @@ def split(config: Config) -> Manifest:
         DataError: the source is damaged, or the disk is full.
     """
     known = manifest.read(config.directory)
-    names = config.splits or tuple(known.splits)
+    if config.seed < 0:
+        raise UsageError(f"--seed is {config.seed}, but must be at least 0")
+    names = tuple(dict.fromkeys(config.splits)) or tuple(known.splits)
     sizes = {name: _size(config, name, known.split(name, config.directory).records) for name in names}
     rows = table.read(config.directory)
     cli.new_folder(config.out)

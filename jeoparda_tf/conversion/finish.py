@@ -51,6 +51,8 @@ def finish(
     faults = [*faults, *(fault for result in results for fault in result.faults)]
     if faults:
         write_json(directory / QUARANTINE, [fault._asdict() for fault in faults])
+    else:  # left by a call that came to this point, but not to its end, when there were some
+        (directory / QUARANTINE).unlink(missing_ok=True)
     counts = Counter(excluded)
     counts[f"without a label in {nomenclature.name}"] += sum(result.unlabelled for result in results)
     counts["faulty"] += len(faults)

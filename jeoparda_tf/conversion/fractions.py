@@ -14,7 +14,10 @@ _RANGE = 2**64
 
 def keyed_hash(text: str, seed: int, purpose: bytes) -> int:
     """Returns a hash of 64 bits that is even over its range, and independent for every seed and purpose."""
-    key = seed.to_bytes(8, "little", signed=True)
+    try:
+        key = seed.to_bytes(8, "little", signed=True)
+    except OverflowError:
+        raise UsageError(f"--seed {seed}: more than 64 bits") from None
     return int.from_bytes(
         hashlib.blake2b(text.encode(), digest_size=8, key=key, person=purpose).digest(), "big"
     )
@@ -33,7 +36,7 @@ class Fractions:
     """
 
     def __init__(self, shares: Sequence[float], seed: int, by_block: bool) -> None:
-        if len(shares) != len(SPLITS) or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+        if len(shares) != len(SPLITS) or min(shares) < 0 or not abs(sum(shares) - 1) <= 1e-6:
             told = " ".join(str(share) for share in shares)
             remedy = "three shares of train, val and test that add up to 1, such as 0.6 0.2 0.2"
             raise UsageError(f"--split-fractions {told}: not shares of a whole", remedy=remedy)

@@ -158,10 +158,10 @@ class Output:
 
     def result(self, file: str) -> Optional[ShardResult]:
         """Returns what is noted of a shard; None unless it is finished and of the size noted."""
-        values = _read_json(self._entry(file))
-        if values is None:
+        try:
+            result = ShardResult.from_json(_read_json(self._entry(file)) or {})
+        except (KeyError, TypeError):  # no entry, or that of another version of the program
             return None
-        result = ShardResult.from_json(values)
         path = self.directory / file
         return result if path.is_file() and path.stat().st_size == result.shard.bytes else None
 

@@ -115,7 +115,7 @@ def _convert(config: ConvertConfig, pool: Optional[AbstractContextManager[Pool]]
     workers, task = worker_count(config), tasks.parse(config.task)
     _check_task(config)
     output = Output(config.out)
-    if (before := _done_before(config)) is not None:
+    if (before := _done_before(config, output)) is not None:
         return before
     packed = gather(config, output)
     archive = archives.open_archive(
@@ -148,7 +148,7 @@ def _convert(config: ConvertConfig, pool: Optional[AbstractContextManager[Pool]]
     return Outcome(archive, written, already=False, shards=len(share))
 
 
-def _done_before(config: ConvertConfig) -> Optional[Outcome]:
+def _done_before(config: ConvertConfig, output: Output) -> Optional[Outcome]:
     """Returns what is in OUT if it was made of the same archives that stream by, without reading them again."""
     if config.force or not Path(config.out, manifest.FILE_NAME).exists() or not streams(config):
         return None
@@ -158,6 +158,7 @@ def _done_before(config: ConvertConfig) -> Optional[Outcome]:
         raise UsageError(
             "holds a conversion of another archive or with other settings", path=config.out, remedy=remedy
         )
+    output.close()  # which a kill may have prevented: what was spilled takes as much room as the archive
     return Outcome(Archive(found.sources["layout"], str(config.archive)), found, already=True)
 
 
