@@ -44,6 +44,7 @@ def export(config: ExportConfig) -> Path:
         raise UsageError("is there already", path=config.out, remedy="name a new folder, or remove it")
     workdir.read_config(config.workdir)  # says best what is wrong with a folder that is no run
     from .mapping import exporting
+    from .stack import tf
 
     model, spec, _ = workdir.load_model(config.workdir, config.checkpoint)
     model, spec = exporting.in_float32(model, spec)
@@ -56,8 +57,9 @@ def export(config: ExportConfig) -> Path:
         if config.onnx:
             exporting.onnx(model, spec, unfinished / exporting.ONNX_FILE)
         unfinished.rename(config.out)
-    except OSError as error:
-        raise DataError(f"cannot be written: {error.strerror}", path=config.out) from error
+    except (OSError, tf.errors.OpError) as error:
+        problem = error.message if isinstance(error, tf.errors.OpError) else error.strerror
+        raise DataError(f"cannot be written: {problem}", path=config.out) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return config.out

@@ -17,6 +17,7 @@ from tfrecords_tools import manifest as manifests
 from tfrecords_tools.errors import DataError, UsageError
 
 from .training.superres_config import SuperResConfig, check
+from .training.workdir import write_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -42,15 +43,15 @@ def superres(config: SuperResConfig) -> dict[str, Any]:
 
     check(config)
     manifest = manifests.read(config.data)
+    splits = [name for name in config.splits if name in manifest.splits and manifest.splits[name].records]
+    if not splits:
+        remedy = f"name some with --splits; it has: {', '.join(manifest.splits)}"
+        raise DataError(f"no records in {', '.join(config.splits)}", path=config.data, remedy=remedy)
     if config.evaluate:
         with training.policy(config.precision):
             spec, networks = training.load(config.workdir)
     else:
         spec, networks = training.train(config)
-    splits = [name for name in config.splits if name in manifest.splits and manifest.splits[name].records]
-    if not splits:
-        remedy = f"name some with --splits; it has: {', '.join(manifest.splits)}"
-        raise DataError(f"no records in {', '.join(config.splits)}", path=config.data, remedy=remedy)
     found: dict[str, Any] = {}
     with training.policy(config.precision):
         for split in splits:
@@ -65,7 +66,7 @@ def superres(config: SuperResConfig) -> dict[str, Any]:
     }  # fmt: skip
     scores_path, picture_path = outputs(config)
     try:
-        scores_path.write_text(json.dumps(result, indent=1) + "\n")
+        write_text(scores_path, json.dumps(result, indent=1) + "\n")
         picture_path.write_bytes(png)
     except OSError as error:
         raise DataError(f"cannot be written: {error.strerror}", path=config.workdir) from error

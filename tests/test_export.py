@@ -18,7 +18,7 @@ from jeoparda_tf.export import ExportConfig
 from tests import shards
 from tests.conftest import need_module
 from tests.runs import train
-from tfrecords_tools.errors import UsageError
+from tfrecords_tools.errors import DataError, UsageError
 
 pytestmark = pytest.mark.tensorflow
 
@@ -106,3 +106,22 @@ def test_what_is_there_is_not_overwritten_and_no_run_is_named(exported, tmp_path
     with pytest.raises(UsageError, match="not the workdir of a run"):
         export.export(ExportConfig(workdir=tmp_path, out=tmp_path / "new"))
     assert not list(out.parent.glob("*.unfinished"))
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(exported, tmp_path, monkeypatch):
+    from jeoparda_tf.stack import tf
+
+    run = exported[0].parent / "run"
+    left = []
+
+    def full(module, directory, **more):
+        left.append(Path(directory))
+        (Path(directory) / "saved_model.pb").write_bytes(b"half of it")
+        # What TensorFlow raises: no OSError.
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    monkeypatch.setattr(tf.saved_model, "save", full)
+    with pytest.raises(DataError, match="out: cannot be written: No space left on device"):
+        export.export(ExportConfig(workdir=run, out=tmp_path / "out"))
+    assert left
+    assert not list(tmp_path.iterdir())

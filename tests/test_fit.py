@@ -307,6 +307,8 @@ def test_settings_out_of_range_are_named():
         ("mixup", -1),
         ("decay_at", (0.8, 0.2)),
         ("warmup_epochs", 99),
+        ("seed", -1),
+        ("seed", 2**32),
     ]:
         with pytest.raises(UsageError, match=f"--{name.replace('_', '-')}"):
             check(dataclasses.replace(good, **{name: value}))

@@ -330,7 +330,7 @@ def test_scenes_are_mapped_with_the_bands_that_the_networks_look_at(run, tmp_pat
     segment.segment(config)
     with rasterio.open(tmp_path / "map.tif") as file:
         assert file.shape == (180, 150)
-        assert len(np.unique(file.read(1))) >= 1
+        assert file.read(1).min() >= 1
     few = dataclasses.replace(config, bands=("B05", "B03", "B09"))
     with pytest.raises(UsageError, match="needs band B02, B04, B08, B06"):
         segment.segment(few)
@@ -350,7 +350,7 @@ def test_what_does_not_fit_is_said(data, trained, run, tmp_path, monkeypatch):
     assert "none of the bands B04 B03 B02 is coarser" in refused(*into, *both, "--bands", "rgb")
     assert "kbranch" in refused(*into, *both, "--model", "kbranch")
     assert "no trained super-resolution" in refused(*into, *both[:3], str(data))
-    other = shards.write(tmp_path / "rgb", {"train": 4}, features=bands.S2_FEATURES[:1])
+    other = shards.write(tmp_path / "rgb", {"train": 4, "test": 1}, features=bands.S2_FEATURES[:1])
     assert "B05" not in other.bands
     flags = ["--data", str(tmp_path / "rgb"), "-o", str(tmp_path / "b")]
     assert "no band B05" in refused(*flags, command=front.main)

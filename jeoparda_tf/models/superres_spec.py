@@ -55,5 +55,7 @@ class SuperRes:
     def from_dict(values: Mapping[str, Any]) -> SuperRes:
         """Reads what `dataclasses.asdict` gave, after JSON; ValueError, KeyError or TypeError where it is none."""
         features = tuple(Feature.from_dict(feature) for feature in values["features"])
-        statistics = {band: (float(mean), float(std)) for band, (mean, std) in values["statistics"].items()}
+        bands = {feature.gsd: feature.band_names for feature in features}
+        pairs = {band: values["statistics"][band] for gsd in (FINEST, *GUIDES) for band in bands[gsd]}
+        statistics = {band: (float(mean), float(std)) for band, (mean, std) in pairs.items()}
         return SuperRes(**{**values, "features": features, "statistics": statistics})

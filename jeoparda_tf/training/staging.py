@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
+import time
+import uuid
 from pathlib import Path
 
 from tfrecords_tools.errors import DataError
 from tfrecords_tools.manifest import Manifest, Shard
 
 from . import distributed
+
+# A copy that nobody has written to for so long, in seconds, is left from a process that was killed.
+_LEFT = 3600
 
 
 def stage(source: Path, manifest: Manifest, target: Path) -> Path:
@@ -34,6 +40,10 @@ def stage(source: Path, manifest: Manifest, target: Path) -> Path:
     mine = shards[distributed.local_rank() :: distributed.local_size()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for copy in folder.glob(".*.tmp"):
+            with contextlib.suppress(FileNotFoundError):  # another rank's, which has just got its name
+                if time.time() - copy.stat().st_mtime > _LEFT:
+                    copy.unlink()
         missing = [shard for shard in mine if not _is_there(folder / shard.file, shard)]
         need, free = sum(shard.bytes for shard in missing), shutil.disk_usage(folder).free
         if need > free:
@@ -52,10 +62,13 @@ def _is_there(path: Path, shard: Shard) -> bool:
 
 
 def _copy(source: Path, target: Path, shard: Shard) -> None:
-    temporary = target.with_name(f".{target.name}.tmp")
-    shutil.copyfile(source, temporary)
-    if not _is_there(temporary, shard):
-        temporary.unlink()
-        remedy = f"`python -m tfrecords_tools.verify {source.parent}` tells more; then convert again"
-        raise DataError("not of the size that the manifest has", path=source, remedy=remedy)
-    temporary.replace(target)
+    # A name of its own: another job on this node may copy the same shard at the same time.
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        shutil.copyfile(source, temporary)
+        if not _is_there(temporary, shard):
+            remedy = f"`python -m tfrecords_tools.verify {source.parent}` tells more; then convert again"
+            raise DataError("not of the size that the manifest has", path=source, remedy=remedy)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)

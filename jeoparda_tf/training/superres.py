@@ -55,6 +55,8 @@ class _Run:
     variables: Any
     step: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
+    # Of the steps since the last row of the history.
+    losses: list[Any] = field(default_factory=list)
 
     @property
     def batch(self) -> int:
@@ -164,7 +166,8 @@ def reading(config: SuperResConfig) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        remedy = f"`python -m tfrecords_tools.verify {config.data}` finds damaged shards; then run again with --resume"
+        remedy = f"`python -m tfrecords_tools.verify {config.data}` finds damaged shards; then run again"
+        remedy += "" if config.evaluate else " with --resume"
         raise DataError(
             f"a record cannot be read: {error.message}", path=config.data, remedy=remedy
         ) from error
@@ -213,7 +216,7 @@ def _prepare(config: SuperResConfig, manifest: Manifest, spec: SuperRes) -> _Run
                 remedy="resume on the same shards; they may lie elsewhere",
             )
         checkpoints.restore(found[0], variables)
-        run.step, run.history = found[1]["step"], found[1]["history"]
+        run.step, run.history, run.losses = (found[1].get(name, []) for name in ("step", "history", "losses"))
         print(f"resuming at step {run.step}", flush=True)
     return run
 
@@ -225,16 +228,15 @@ def _data_hash(manifest: Manifest) -> str:
 def _steps(run: _Run, request: preemption.Request) -> None:
     config, total = run.config, run.config.steps
     schedule = Schedule("cosine", config.learning_rate, total, min(_WARMUP, total // 10))
-    one, losses = _step(run), []
+    one = _step(run)
     bar = tqdm(total=total, initial=run.step, desc="training", unit="step", disable=None)
     for arrays in _batches(run):
         run.optimizer.learning_rate.assign(schedule(run.step))
-        losses.append(one(arrays, tf.constant(run.step, tf.int64)))
+        run.losses.append(one(arrays, tf.constant(run.step, tf.int64)))
         run.step += 1
         bar.update()
         if run.step % config.checkpoint_every == 0 or run.step == total:
-            _look(run, float(np.mean(losses)), schedule(run.step - 1))
-            losses = []
+            _look(run, schedule(run.step - 1))
         elif request.signal:
             _save(run)
         if request.signal and run.step < total:
@@ -289,8 +291,9 @@ def _step(run: _Run) -> Any:
     return one
 
 
-def _look(run: _Run, loss: float, rate: float) -> None:
+def _look(run: _Run, rate: float) -> None:
     """Scores on val, notes it in the history and saves."""
+    loss, run.losses = float(np.mean([float(loss) for loss in run.losses])), []
     if not np.isfinite(loss):
         raise DataError(f"the loss is {loss} by step {run.step}", path=run.config.workdir,
                         remedy="lower --learning-rate; look for pixels that are no numbers")  # fmt: skip
@@ -305,18 +308,21 @@ def _look(run: _Run, loss: float, rate: float) -> None:
             row[f"val_rmse_{gsd}m"] = ours
             words.append(f"RMSE on val, {gsd} m bands: {ours:.1f} (bicubic {theirs:.1f})")
     run.history.append(row)
-    _save(run)
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(run.history[0]))
+    # A training may go on on data that has a val split now.
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in run.history for name in row)))
     writer.writeheader()
     writer.writerows(run.history)
+    # Before the checkpoint: killed between the two, a training writes it again.
     workdir.write_text(run.config.workdir / workdir.HISTORY, text.getvalue())
+    _save(run)
     print(", ".join(words), flush=True)
 
 
 def _save(run: _Run) -> None:
     folder = run.config.workdir / workdir.CHECKPOINTS
     state = {"step": run.step, "score": None, "history": run.history, "data": _data_hash(run.manifest)}
+    state["losses"] = [float(loss) for loss in run.losses]
     checkpoints.save(folder, run.variables, state)
     checkpoints.prune(folder, _KEEP)
 

@@ -66,6 +66,8 @@ def check(config: SuperResConfig) -> None:
     for name in ("filters", "blocks", "steps", "batch", "score_patches", "checkpoint_every"):
         if getattr(config, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} is {getattr(config, name)}, but must be at least 1")
+    if not 0 <= config.seed < 2**32:
+        raise UsageError(f"--seed is {config.seed}, but must be 0 to {2**32 - 1}")
     if config.learning_rate <= 0:
         raise UsageError(f"--learning-rate is {config.learning_rate}, but must be positive")
     if config.evaluate and config.resume:
