@@ -235,6 +235,21 @@ def test_a_pass_that_has_ended_is_not_made_again(
     assert _data(tmp_path / "a") == _data(tmp_path / "b")
 
 
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off"])
+def test_an_index_that_cannot_be_read_is_made_again(
+    v1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    config = v1_config(v1, tmp_path / "out", archive=packed(v1, "BigEarthNet-v1.0", ".gz"))
+    with monkeypatch.context() as patch:
+        patch.setattr("jeoparda_tf.conversion.run.make_plan", _stop)
+        with pytest.raises(KeyboardInterrupt):
+            convert(config)
+    (tmp_path / "out" / ".conversion" / "s2.npz").write_bytes(content)
+    convert(config)
+    convert(v1_config(v1, tmp_path / "a"))
+    assert _data(tmp_path / "a") == _data(tmp_path / "out")
+
+
 _PEAK = """
 import sys
 from pathlib import Path

@@ -164,6 +164,11 @@ def test_files_that_are_no_weights_of_the_model_are_refused(tmp_path):
             "conv2_block1_2_conv and 1 more",
         ),
         ({**weights, "conv1_conv/0": np.ones((7, 7, 12, 8))}, "no conv1_conv of three channels"),
+        (
+            {k: v for k, v in weights.items() if k != "conv1_conv/1"},
+            "no conv1_conv of three channels, with its bias",
+        ),
+        ({k: v for k, v in weights.items() if not k.startswith("conv1_bn")}, "with its bias, and conv1_bn"),
     ):
         model.set_weights(before)
         np.savez(tmp_path / "changed.npz", **changed)

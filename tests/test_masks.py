@@ -23,7 +23,7 @@ from tests import shards
 from tests.conftest import REPOSITORY, need_engine
 from tests.runs import train
 from tests.test_segment import write_raster
-from tfrecords_tools.errors import UsageError
+from tfrecords_tools.errors import DataError, UsageError
 
 RANDOM = np.random.default_rng(5)
 
@@ -222,3 +222,13 @@ def test_data_without_reference_maps_is_refused(run, tmp_path):
         evaluate.plan(evaluate.EvaluateConfig(workdir=run, data=tmp_path / "plain", masks=True))
     with pytest.raises(UsageError, match="no threshold to tune"):
         evaluate.plan(evaluate.EvaluateConfig(workdir=run, masks=True, tune_thresholds=True))
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off"])
+def test_a_damaged_head_is_named(tmp_path, content):
+    from jeoparda_tf.mapping import fine_tune
+
+    (tmp_path / fine_tune.HEAD).write_bytes(content)
+    with pytest.raises(DataError, match=r"mask_head\.npz: cannot be read"):
+        fine_tune.load(None, tmp_path, step=1, stride=8)

@@ -207,7 +207,11 @@ class Index(Mapping[str, PatchFiles]):
 
     @classmethod
     def load(cls, path: Path) -> Index:
-        """Reads what `write` wrote, sealed; OSError, ValueError or KeyError if it is something else."""
+        """Reads what `write` wrote, sealed.
+
+        Raises:
+            OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile: it is something else.
+        """
         with np.load(path) as stored:
             names = json.loads(stored["names"].tobytes())
             index = cls(names["archive"][0], names["volumes"])

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
+from zipfile import BadZipFile
 
 from jeoparda_tf.bigearthnet import stream, tar
 from jeoparda_tf.bigearthnet.archive import find_maps
@@ -142,7 +143,7 @@ def _taken(journal: Path, what: str, path: Path) -> Optional[Index]:
     try:
         identity = json.loads((journal / f"{what}.archive").read_text())
         index = Index.load(journal / f"{what}.npz")
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None
     found = {volume: _size(volume) for volume in index.volumes}
     return index if identity == {"archive": _identity(path), "spills": found} else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from pathlib import Path
 from typing import Any, Callable
 
@@ -108,7 +109,7 @@ def load(logits_map: Any, folder: Path, *, step: int, stride: int) -> None:
             made = (int(arrays["step"]), int(arrays["stride"]))
     except FileNotFoundError:
         raise UsageError("no head was trained on reference maps yet", path=path, remedy=_REMEDY) from None
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"cannot be read: {error}", path=path, remedy=_REMEDY) from error
     if made != (step, stride):
         problem = f"trained for step {made[0]} and stride {made[1]}, not step {step} and stride {stride}"

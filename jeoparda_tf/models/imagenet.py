@@ -75,8 +75,10 @@ def read(path: Path, name: str) -> Weights:
         weights = _keras(path, name)
     else:
         raise UsageError("weights are read from .h5, .weights.h5 and .npz", path=path)
-    if [array.shape[2:3] for array in weights.get("conv1_conv", ())][:1] != [(3,)]:
-        raise DataError("holds no conv1_conv of three channels", path=path, remedy=_way_out(name))
+    first, norm = weights.get("conv1_conv", ()), weights.get("conv1_bn", ())
+    if (len(first), len(norm)) != (2, 4) or first[0].shape[2:3] != (3,):
+        problem = "holds no conv1_conv of three channels, with its bias, and conv1_bn"
+        raise DataError(problem, path=path, remedy=_way_out(name))
     return _for_standardised(weights)
 
 
