@@ -228,19 +228,28 @@ def _call(command: str, *flags: Any, package: str = "jeoparda_tf", launcher: Seq
     """
     words = [*launcher, sys.executable, "-m", f"{package}.{command}", *map(str, flags)]
     print(f"$ {shlex.join(words)}", flush=True)
+    horovodrun = bool(launcher) and Path(launcher[0]).name == "horovodrun"
+    asked: list[int] = []
+
+    def pass_on(number: int, _: Any) -> None:
+        asked.append(number)
+        # horovodrun would die of SIGUSR1, and its ranks would go on alone.
+        child.send_signal(signal.SIGTERM if horovodrun else number)
+
     with subprocess.Popen(words) as child:
         # Ctrl-C reaches both from the terminal; the others reach this process alone.
         before: dict[int, Any] = {
-            number: signal.signal(number, lambda number, _: child.send_signal(number))
-            for number in (signal.SIGTERM, signal.SIGUSR1)
+            number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGUSR1)
         }
         before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
         code = child.wait()
     for number, handler in before.items():
         signal.signal(number, handler)
-    if code in (75, 130):
+    if code in (75, 130) or (code and asked):  # horovodrun has a code of its own where its ranks end with 75
         raise StoppedError(
-            "a run was asked to end", remedy="the same command goes on from there", exit_code=code
+            "a run was asked to end",
+            remedy="the same command goes on from there",
+            exit_code=130 if code == 130 else 75,
         )
     if code < 0:
         problem = f"{command} was killed by {signal.Signals(-code).name}"

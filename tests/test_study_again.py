@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from jeoparda_tf.figures import study as figures
 from jeoparda_tf.training import studies
 from jeoparda_tf.training.config import FitConfig
 from tests import shards
+from tests.conftest import REPOSITORY
 from tfrecords_tools.errors import DataError, UsageError
 
 SETTINGS = {"model": "tiny", "epochs": 2, "learning_rate": 0.001}
@@ -109,6 +113,30 @@ def test_a_command_that_was_killed_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(DataError, match=f"end was killed by {signal.SIGKILL.name}"):
         study._call("end", package="words")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_horovodrun_is_asked_as_it_understands(tmp_path, number):
+    """It has no handler of SIGUSR1, and ends with 1 where its ranks have saved and ended with 75."""
+    launcher = tmp_path / "horovodrun"
+    launcher.write_text(
+        f"#!/bin/sh\ntrap 'touch {tmp_path}/saved; exit 1' TERM\ntouch {tmp_path}/ready\n"
+        "for second in $(seq 60); do sleep 1; done\n"
+    )
+    launcher.chmod(0o755)
+    script = (
+        "from jeoparda_tf import study; from tfrecords_tools import cli\n"
+        f"cli.run(lambda: study._call('fit', launcher=[{str(launcher)!r}]))"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], cwd=REPOSITORY, stderr=subprocess.PIPE) as process:
+        while not (tmp_path / "ready").exists():
+            time.sleep(0.05)
+            assert process.poll() is None
+        time.sleep(0.2)  # the handlers come just after the launcher
+        process.send_signal(number)
+        assert process.wait(60) == 75
+        assert b"stopped: a run was asked to end" in process.stderr.read()
+    assert (tmp_path / "saved").exists()
 
 
 @pytest.mark.parametrize(("lines", "measured"), [(None, False), (0, False), (1, False), (2, True)])
