@@ -40,6 +40,7 @@ def superres(config: SuperResConfig) -> dict[str, Any]:
         UserError: as `training.superres.train`.
     """
     from .training import superres as training
+    from .training.superres_scores import score
 
     check(config)
     manifest = manifests.read(config.data)
@@ -55,7 +56,7 @@ def superres(config: SuperResConfig) -> dict[str, Any]:
     found: dict[str, Any] = {}
     with training.policy(config.precision):
         for split in splits:
-            scores, patches = training.score(spec, networks, config, manifest, split)
+            scores, patches = score(spec, networks, config, manifest, split)
             found[split] = {"patches": patches, "bands": _by_band(spec.bands, scores)}
         from .figures import superres as picture
 

@@ -14,7 +14,7 @@ from tfrecords_tools.pictures import stretch
 
 from ..input import pipeline
 from ..models.superres import Network, sharpened
-from ..training.superres import at_known_scale, by_distance
+from ..training.superres_scores import at_known_scale, by_distance
 from ..training.wald import pair
 from . import style
 

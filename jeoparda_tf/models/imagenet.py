@@ -75,7 +75,7 @@ def read(path: Path, name: str) -> Weights:
         weights = _keras(path, name)
     else:
         raise UsageError("weights are read from .h5, .weights.h5 and .npz", path=path)
-    first, norm = weights.get("conv1_conv", ()), weights.get("conv1_bn", ())
+    first, norm = (weights.get(layer, []) for layer in ("conv1_conv", "conv1_bn"))
     if (len(first), len(norm)) != (2, 4) or first[0].shape[2:3] != (3,):
         problem = "holds no conv1_conv of three channels, with its bias, and conv1_bn"
         raise DataError(problem, path=path, remedy=_way_out(name))

@@ -1,4 +1,4 @@
-"""Trains the networks of super-resolution without labels, scores them, and gives them to a classifier."""
+"""Trains the networks of super-resolution without labels, and gives them to a classifier."""
 
 from __future__ import annotations
 
@@ -26,15 +26,13 @@ from ..bigearthnet.bands import S2_FEATURES
 from ..input import pipeline
 from ..models import superres
 from ..models.superres_spec import GUIDES, SuperRes
-from ..scoring.reconstruction import Quality, Reconstruction
 from ..stack import require_keras_2, tf
 from . import checkpoints, preemption, step, wald, workdir
 from .schedules import Schedule
 from .superres_config import SuperResConfig
+from .superres_scores import by_distance, reading, score
 
 SPEC, WEIGHTS = "superres.json", "weights.npz"
-# Patches scored at once.
-_BATCH = 16
 # Records that are shuffled at once, of 160 kB each.
 _SHUFFLE = 2048
 # Steps at most, a tenth of all, in which the rate rises: Adam's first ones are all of full size.
@@ -42,8 +40,6 @@ _WARMUP = 200
 # Last checkpoints to keep.
 _KEEP = 2
 Networks = dict[int, superres.Network]
-# Scores by ground sampling distance, then "bicubic" or "superres".
-Scores = dict[int, dict[str, Quality]]
 
 
 @dataclass
@@ -158,24 +154,6 @@ def policy(precision: str) -> Iterator[None]:
         yield
     finally:
         tf.keras.mixed_precision.set_global_policy(before)
-
-
-@contextmanager
-def reading(config: SuperResConfig) -> Iterator[None]:
-    """Raises a DataError where TensorFlow cannot read the shards in the block."""
-    try:
-        yield
-    except tf.errors.OpError as error:
-        remedy = f"`python -m tfrecords_tools.verify {config.data}` finds damaged shards; then run again"
-        remedy += "" if config.evaluate else " with --resume"
-        raise DataError(
-            f"a record cannot be read: {error.message}", path=config.data, remedy=remedy
-        ) from error
-
-
-def by_distance(spec: SuperRes, arrays: dict[str, Any]) -> dict[int, Any]:
-    """Returns a record's Sentinel-2 arrays by their ground sampling distance in metres."""
-    return {feature.gsd: arrays[feature.name] for feature in spec.features}
 
 
 def _built(spec: SuperRes) -> Networks:
@@ -321,7 +299,8 @@ def _look(run: _Run, rate: float) -> None:
 
 def _save(run: _Run) -> None:
     folder = run.config.workdir / workdir.CHECKPOINTS
-    state = {"step": run.step, "score": None, "history": run.history, "data": _data_hash(run.manifest)}
+    state: checkpoints.State = {"step": run.step, "score": None, "history": run.history}
+    state["data"] = _data_hash(run.manifest)
     state["losses"] = [float(loss) for loss in run.losses]
     checkpoints.save(folder, run.variables, state)
     checkpoints.prune(folder, _KEEP)
@@ -336,65 +315,3 @@ def _write(run: _Run, spec: SuperRes) -> SuperRes:
     temporary.replace(path)
     workdir.write_text(run.config.workdir / SPEC, json.dumps(dataclasses.asdict(spec), indent=1) + "\n")
     return spec
-
-
-def score(
-    spec: SuperRes,
-    networks: Networks,
-    config: SuperResConfig,
-    manifest: Manifest,
-    split: str,
-    windows: bool = True,
-) -> tuple[Scores, int]:
-    """Scores networks and bicubic interpolation on the patches of a split, one scale down (`wald`), in digital numbers.
-
-    Args:
-        spec: of the networks.
-        networks: by ground sampling distance.
-        config: where the data is and how many patches are scored.
-        manifest: of the data.
-        split: its name.
-        windows: whether UIQ is wanted.
-
-    Returns:
-        the scores, bands in the order of their feature, and the number of patches.
-
-    Raises:
-        DataError: the data is not as the networks take it, or damaged.
-    """
-    for feature in spec.features:
-        if feature not in manifest.features:
-            raise DataError(f"the networks take {feature.name} of other bands or sizes", path=config.data)
-    sums = {
-        gsd: {way: Reconstruction(len(spec.bands(gsd)), windows) for way in ("bicubic", "superres")}
-        for gsd in GUIDES
-    }
-    dataset = pipeline.for_evaluation(config.data, manifest, split, spec.features, batch=_BATCH)
-    seen, many = 0, min(config.score_patches, manifest.splits[split].records)
-    bar = tqdm(total=many, desc=f"scoring {split}", unit="patch", disable=None, leave=False)
-    with reading(config):
-        for arrays, _, valid in dataset:
-            kept = min(int(valid.numpy().sum()), many - seen)
-            for gsd, network in networks.items():
-                truth, *images = (
-                    part.numpy()[:kept] for part in at_known_scale(network, by_distance(spec, arrays))
-                )
-                for way, image in zip(("bicubic", "superres"), images):
-                    sums[gsd][way].add(truth, image)
-            seen += kept
-            bar.update(kept)
-            if seen == many:
-                break
-    bar.close()
-    return {gsd: {way: both[way].result() for way in both} for gsd, both in sums.items()}, seen
-
-
-def at_known_scale(network: superres.Network, arrays: dict[int, Any]) -> tuple[Any, Any, Any]:
-    """Returns the truth, its bicubic and its sharpened reconstruction, float32 [batch, rows, columns, bands].
-
-    Of a size that the factor does not divide, the middle is taken.
-    """
-    size = arrays[network.gsd].shape[1]
-    begin = (size - wald.side(size, network.gsd)) // 2
-    low, truth = wald.pair(arrays, network.gsd, (begin, begin))
-    return (truth, *superres.sharpened(network, low))
