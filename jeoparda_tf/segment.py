@@ -58,6 +58,10 @@ def segment(config: SegmentConfig) -> Path:
 
     if config.out.suffix != ".tif" or not config.out.absolute().parent.is_dir():
         raise UsageError("-o must name a .tif file in a folder that exists", path=config.out)
+    if config.probabilities and not config.probabilities.absolute().parent.is_dir():
+        raise UsageError(
+            "--probabilities must name a file in a folder that exists", path=config.probabilities
+        )
     if not 0 <= config.threshold <= 1 or config.batch < 1 or config.scale <= 0:
         raise UsageError("--threshold must be 0 to 1, --batch at least 1, --scale positive")
     workdir.read_config(config.workdir)  # says best what is wrong with a folder that is no run

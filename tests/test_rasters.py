@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
+import pytest
 
 from jeoparda_tf.bigearthnet.nomenclature import BEN19
 from jeoparda_tf.mapping import colours, rasters
+from jeoparda_tf.mapping.scene import Grid
 
 
 def test_legend_names_all_that_is_there_in_full_and_no_share_reads_as_nothing():
@@ -51,3 +56,23 @@ def test_quicklook_draws_classes_in_their_colours_and_nodata_grey(tmp_path):
         for colour in np.rint(imread(tmp_path / "map.png") * 255).astype(int)[..., :3].reshape(-1, 3)
     }
     assert {palette[11], palette[18], (128, 128, 128)} <= seen
+
+
+def test_probabilities_may_lie_on_another_disk(tmp_path):
+    import rasterio
+
+    disk = Path("/dev/shm")
+    if not disk.is_dir() or disk.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no other file system here")
+    grid = Grid((20, 30), "EPSG:32633", rasterio.Affine(10, 0, 0, 0, -10, 0))
+    values = np.zeros((19, 20, 30), np.float32)
+    values[4] = 0.5
+    strips = [(0, values, np.zeros((20, 30), bool))]
+    with tempfile.TemporaryDirectory(dir=disk) as folder:
+        other = Path(folder, "scores.tif")
+        rasters.write(strips, grid, BEN19.classes, colours.of(BEN19), 0, tmp_path / "map.tif", other)
+        with rasterio.open(other) as scores:
+            assert (scores.read(5) == 125).all()
+            assert not scores.read(1).any()
+        assert list(Path(folder).iterdir()) == [other]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["map.qml", "map.tif"]

@@ -217,6 +217,8 @@ def test_what_does_not_fit_is_said_before_anything_is_written(run, scene, tmp_pa
         mapped(run, scene[0], tmp_path / "a.tif", bands=("B01", "B02"))
     with pytest.raises(UsageError, match="no such scene"):
         mapped(run, tmp_path / "none", tmp_path / "a.tif")
+    with pytest.raises(UsageError, match="--probabilities must name a file in a folder that exists"):
+        mapped(run, scene[0], tmp_path / "a.tif", probabilities=tmp_path / "none" / "p.tif")
     assert not list(tmp_path.iterdir())
 
 

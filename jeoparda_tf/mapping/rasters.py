@@ -88,11 +88,13 @@ def _finish(draft: Path, final: Path, resampling: str) -> None:
     """Makes a cloud-optimised GeoTIFF of a draft and puts it where it belongs."""
     import rasterio.shutil
 
-    made = draft.with_suffix(".cog")
-    rasterio.shutil.copy(
-        draft, made, driver="COG", compress="DEFLATE", overview_resampling=resampling, blocksize=256
-    )
-    made.replace(final)
+    # Beside it: the probabilities may go to another disk, to which nothing can be renamed.
+    with tempfile.TemporaryDirectory(dir=final.absolute().parent) as folder:
+        made = Path(folder, "made.tif")
+        rasterio.shutil.copy(
+            draft, made, driver="COG", compress="DEFLATE", overview_resampling=resampling, blocksize=256
+        )
+        made.replace(final)
 
 
 def _style(names: Sequence[str], colours: Sequence[Colour]) -> str:
