@@ -106,11 +106,14 @@ on_ranks() {
     esac
 }
 
-# Runs a command until its end; asked to stop, passes that on, waits, and puts the job back into the queue.
+# Runs a command until its end; asked to stop, passes that on, waits, and puts the job back into the queue, unless it was
+# cancelled.
 supervise() {
     local code=0 previous=0 child=''
-    STOP='' ASKED=''
-    trap 'STOP=1 ASKED=1; pass_on "$child"' USR1 TERM
+    STOP='' ASKED='' CANCELLED=''
+    trap 'STOP=1 ASKED=1; pass_on "$child"' USR1
+    # At the walltime USR1 has come before.
+    trap '[ -n "$STOP" ] || ! is_cancelled || CANCELLED=1; STOP=1 ASKED=1; pass_on "$child"' TERM
     "$@" &
     child=$!
     [ -z "$STOP" ] || pass_on "$child"
@@ -122,11 +125,20 @@ supervise() {
         [ -n "$ASKED" ] || break
     done
     # 75: stopped with a checkpoint, also where Slurm signalled the ranks themselves. horovodrun returns 1 then.
-    if [ "$code" -eq 75 ] || { [ -n "$STOP" ] && [ "$code" -ne 0 ]; }; then
+    if [ -n "$CANCELLED" ]; then
+        printf 'jobs: ended with %s; job %s was cancelled, and does not go back into the queue\n' "$code" "$SLURM_JOB_ID" >&2
+    elif [ "$code" -eq 75 ] || { [ -n "$STOP" ] && [ "$code" -ne 0 ]; }; then
         printf 'jobs: ended with %s when asked to stop; job %s goes back into the queue\n' "$code" "$SLURM_JOB_ID" >&2
         scontrol requeue "$SLURM_JOB_ID" || fail "job $SLURM_JOB_ID cannot be requeued: submit the same command again"
     fi
     return "$code"
+}
+
+# Whether Slurm is ending the job, and not to make room for another one: somebody has cancelled it.
+is_cancelled() {
+    local job
+    job=$(scontrol show job "$SLURM_JOB_ID" 2>/dev/null) || return 1
+    [[ $job =~ JobState=(COMPLETING|CANCELLED) && ! $job =~ PreemptTime=[0-9] ]]
 }
 
 # SIGUSR1 for the ranks. srun and mpirun pass it on themselves (SIGTERM would make srun kill); horovodrun would die of it.

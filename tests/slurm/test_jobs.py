@@ -244,6 +244,20 @@ def test_a_job_that_must_end_is_requeued_and_ends_as_if_nothing_had_been(
         np.testing.assert_allclose(rows(workdir)[:, :5], undisturbed[:, :5], rtol=1e-2)
 
 
+def test_a_job_that_is_cancelled_is_saved_and_does_not_come_back(cluster, data, tmp_path):
+    workdir = tmp_path / "run"
+    [job] = cluster.submit("fit", *fit_flags(data, workdir))
+    with held_in_training(cluster, job, workdir):
+        cluster.call("scancel", str(job))
+        cluster.wait_for(job, "jobs: asked to stop")
+    ended = cluster.wait(job)
+    said = cluster.log(job)
+    assert (ended["JobState"], ended["Restarts"]) == ("CANCELLED", "0"), said
+    assert f"jobs: ended with 75; job {job} was cancelled, and does not go back into the queue\n" in said
+    [stopped] = re.findall(r"stopped: SIG(?:USR1|TERM) came; saved at step (\d+) of", said)
+    assert (workdir / "checkpoints" / f"step-{int(stopped):08d}").is_dir()
+
+
 def rows(workdir: Path) -> np.ndarray:
     with (workdir / "history.csv").open() as file:
         read = list(csv.DictReader(file))
