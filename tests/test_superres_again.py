@@ -104,6 +104,16 @@ def test_a_val_split_may_come_later(data, tmp_path):
     assert all(float(number) > 0 for number in last[3:])
 
 
+def test_other_shards_do_not_go_on_with_a_training(data, whole, tmp_path):
+    networks = tmp_path / "networks"
+    shutil.copytree(whole, networks)
+    shutil.copytree(data, tmp_path / "moved")
+    training.train(config(tmp_path / "moved", networks, resume=True))
+    shards.write(tmp_path / "other", {"train": 6, "val": 2, "test": 2}, seed=1)
+    with pytest.raises(UsageError, match="the train split is not the one that this training began with"):
+        training.train(config(tmp_path / "other", networks, resume=True))
+
+
 def test_splits_that_are_not_there_are_told_before_the_training(data, tmp_path):
     with pytest.raises(DataError, match="no records in tset\n  name some with --splits; it has: train, val"):
         front.superres(config(data, tmp_path / "networks", splits=("tset",)))
