@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 UNIT = "digital numbers: reflectance x 10,000"
 _SCORES = (("rmse", "RMSE", ".1f"), ("sre", "SRE, dB", ".2f"), ("uiq", "UIQ", ".4f"))
 _WAYS = ("bicubic", "superres")
-# How many processes a launcher has started: horovodrun, OpenMPI, srun.
-_SIZES = ("HOROVOD_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
 def superres(config: SuperResConfig) -> dict[str, Any]:
@@ -117,7 +114,7 @@ def table(result: dict[str, Any], split: str) -> Table:
 
 
 def _alone() -> None:
-    if any(int(os.environ.get(name) or 1) > 1 for name in _SIZES):
+    if cli.launched() > 1:
         raise UsageError(
             "super-resolution is trained in one process", remedy="start it without a launcher of ranks"
         )

@@ -35,6 +35,8 @@ _GRACE = 2.0
 
 # One of these tells a process its rank before Horovod is up: horovodrun, OpenMPI, PMIx, Slurm.
 _RANK_VARIABLES = ("HOROVOD_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID")
+# Any of these says that a launcher started several of us: horovodrun, OpenMPI's mpirun, srun.
+_SIZE_VARIABLES = ("HOROVOD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
 def option(
@@ -174,6 +176,11 @@ def once(action: Callable[[], T]) -> T:
 def is_first_rank() -> bool:
     """Whether this process is rank 0 of its launcher, or was started by none: the one that talks."""
     return all(os.environ.get(name, "0") == "0" for name in _RANK_VARIABLES)
+
+
+def launched() -> int:
+    """Returns how many processes the launcher of this one has started, 1 without any."""
+    return max(int(os.environ.get(name, "1") or 1) for name in _SIZE_VARIABLES)
 
 
 def existing_folder(path: Path, what: str) -> Path:

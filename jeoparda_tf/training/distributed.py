@@ -9,12 +9,10 @@ from typing import Any, Optional
 
 import numpy as np
 
+from tfrecords_tools import cli
 from tfrecords_tools.errors import DataError, PeerError, UserError
 
 from ..stack import tf
-
-# Any of these says that a launcher started several of us: horovodrun, OpenMPI's mpirun, srun.
-_SIZE_VARIABLES = ("HOROVOD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 
 _hvd: Any = None
 
@@ -29,7 +27,7 @@ def start(stall_limit: float = 0) -> None:
         DataError: several processes were launched, but Horovod is not installed: each would train alone.
     """
     global _hvd
-    launched = max(int(os.environ.get(name, "1") or 1) for name in _SIZE_VARIABLES)
+    launched = cli.launched()
     if _hvd is None and launched > 1:
         try:
             import horovod.tensorflow as hvd
