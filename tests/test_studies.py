@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from jeoparda_tf.figures import style
+from jeoparda_tf.figures.study import Found, Result, draw
 from jeoparda_tf.training import studies
 from jeoparda_tf.training.config import FitConfig, check
 from tests.conftest import REPOSITORY
@@ -94,3 +96,18 @@ def test_the_studies_under_jobs_are_such_tables(path):
         check(config)
     # The same for all, or it is no comparison.
     assert len({row.settings["epochs"] for row in study.rows}) == 1
+
+
+def test_curves_mark_every_run_and_tell_tuned_ones_from_others():
+    def result(seed: int, size: int, macro: float) -> Result:
+        scores = {"micro": 0.9, "macro": macro, "micro_tuned": 0.9, "macro_tuned": macro + 0.25}
+        return Result(f"sgd-{size}", "", seed, "", scores, size, "sgd", 1, 1.0, {})
+
+    found = Found("A", ("b",), (result(0, 32, 0.5), result(1, 32, 0.25), result(0, 64, 0.125)), "optimizer")
+    lines = draw(found)["curves"].figure.axes[0].lines
+    marks = {
+        line.get_markerfacecolor(): list(line.get_ydata()) for line in lines if line.get_marker() != "None"
+    }
+    assert marks == {style.BLUE: [0.5, 0.25, 0.125], "white": [0.75, 0.5, 0.375]}
+    means = {line.get_linestyle(): list(line.get_ydata()) for line in lines if line.get_marker() == "None"}
+    assert means == {"-": [0.375, 0.125], "--": [0.625, 0.375]}

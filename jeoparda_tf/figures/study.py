@@ -268,7 +268,7 @@ def _rows(found: Found) -> style.Picture:
 
 
 def _curves(found: Found) -> style.Picture:
-    """Macro F1 over the patches of a step: lines through the means, a mark a run."""
+    """Macro F1 over the patches of a step: lines through the means, a mark a run, hollow where tuned."""
     figure = style.canvas(3.9, found.title, " ".join(found.conditions[:2]))
     axes = style.plain(figure.subplots())
     sizes = sorted({result.step_patches for result in found.results})
@@ -278,14 +278,16 @@ def _curves(found: Found) -> style.Picture:
             points = [(result.step_patches, result.scores[name]) for result in members]
             means = {x: np.mean([y for size, y in points if size == x]) for x, _ in sorted(points)}
             label = f"{value}, {'0.5' if name == 'macro' else 'tuned'}"
-            axes.plot(*zip(*points), marker, color=colour, markersize=5)
+            inside = colour if name == "macro" else "white"
+            axes.plot(*zip(*points), marker, color=colour, markersize=5, markerfacecolor=inside)
             axes.plot(list(means), list(means.values()), line, color=colour, linewidth=1.5, label=label)
     whole: Callable[[float, int], str] = lambda size, _: f"{size:.0f}"  # noqa: E731
     axes.set_xscale("log", base=2)
     axes.set_xticks(sizes)
     axes.xaxis.set_major_formatter(FuncFormatter(whole))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set(ylim=(0, 1), xlabel="patches of a step (global batch)", ylabel="macro F1 on the test split")
+    axes.set(ylim=(0, 1), ylabel="macro F1 on the test split")
+    axes.set_xlabel("patches of a step (global batch), a mark a run, hollow: tuned")
     _legend(axes)
     return style.Picture(
         "curves", found.title, " ".join(found.conditions), f"{found.title}: macro F1 over batch.", figure
