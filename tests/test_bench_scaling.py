@@ -45,6 +45,9 @@ def test_efficiency_and_verdict(monkeypatch):
     assert "communication-bound" in found.verdict[0]
     assert "does not explain it" in found.verdict[1]
     assert found.verdict[2].startswith("Projection, not measured: 100.0% efficiency on 1 ranks")
+    # The larger part of what is lost decides.
+    assert "communication-bound" in scaling._verdict(2, 0.89, 0.1)
+    assert "does not explain it" in scaling._verdict(2, 0.8, 0.09)
 
 
 @pytest.mark.slow

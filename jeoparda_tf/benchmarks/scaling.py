@@ -91,7 +91,7 @@ def findings(rates: Sequence[float], reduced: Sequence[float], size: float, conf
 def _verdict(ranks: int, efficiency: float, share: float) -> str:
     if efficiency >= 0.9:
         return f"{ranks} ranks are compute-bound: {efficiency:.0%} of ideal."
-    if share > 1 - efficiency:
+    if share > (1 - efficiency) / 2:  # the larger part of what is lost
         return (
             f"{ranks} ranks are communication-bound, allreduce is {share:.0%} of a step: larger --batch or"
             " --accumulate, --fp16-allreduce, a faster network."
