@@ -76,8 +76,8 @@ def _take_cores() -> None:
     """Keeps this process to its share of the cores, unless the launcher has bound it to some already.
 
     Threads that wander between cores find cold caches there, and those of Horovod, which run already, would take turns
-    with the other ranks' computing. mpirun and srun may bind; then a rank may use fewer
-    cores than the process that started it.
+    with the other ranks' computing. mpirun and srun may bind; then a rank may use fewer cores than the process that
+    started it.
     """
     cores, ranks = sorted(os.sched_getaffinity(0)), local_size()
     bound = len(cores) < len(os.sched_getaffinity(os.getppid()))

@@ -54,7 +54,7 @@ def test_files_of_sites_have_every_value(file):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"VENV": "/no/such/place"}, "VENV=/no/such/place in .*: no bin/python there"),
+        ({"VENV": "missing"}, "VENV=missing in .*: no bin/python there"),
         ({"LAUNCHER": "mpiexec"}, "LAUNCHER=mpiexec in .*: srun, horovodrun and mpirun are known"),
         ({"CONVERT_TASKS": "none"}, "CONVERT_TASKS=none in .*: must be a number"),
         ({}, "--data .*nowhere: no manifest.json there; convert the archive first"),
@@ -71,7 +71,7 @@ def test_wrong_values_are_told_on_the_login_node(cluster, changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"VENV": "/no/such/place"}, "VENV=/no/such/place in .*: no bin/python there"),
+        ({"VENV": "missing"}, "VENV=missing in .*: no bin/python there"),
         ({"VENV": "", "ENVIRONMENT": "(PATH=/usr/bin:/bin)"}, "no python on|has no package tensorflow"),
         ({"MODULES": "(Horovod)"}, "MODULES in .*, but there is no command `module`"),
         ({"INTERFACE": "ib77"}, "INTERFACE=ib77 in .*: .* has .*lo"),
